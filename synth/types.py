@@ -1,0 +1,95 @@
+"""What a source gives to a scene: cutouts and backgrounds."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cutout:
+    """One object cut from a still picture."""
+
+    rgba: NDArray[np.uint8]
+    """``uint8 (h, w, 4)``: RGB with straight (not premultiplied) alpha, cropped to the object's box plus a transparent
+    margin of 2 pixels on each side, so that warping never clips an edge."""
+
+    name: str
+    """Printable name that is unique within its source, e.g. the picture's path below the source folder."""
+
+    def __repr__(self) -> str:
+        return f"Cutout({self.name!r}, {self.rgba.shape[0]}x{self.rgba.shape[1]})"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Background:
+    """One photograph to move objects over."""
+
+    rgb: NDArray[np.uint8]
+    """``uint8 (H, W, 3)``, upright, RGB."""
+
+    name: str
+    """Printable name that is unique within its source."""
+
+    def __repr__(self) -> str:
+        return f"Background({self.name!r}, {self.rgb.shape[0]}x{self.rgb.shape[1]})"
+
+
+class ObjectSource(Protocol):
+    """A numbered collection of cutouts. Picklable; ``load`` is a pure function of the index."""
+
+    @property
+    def name(self) -> str:
+        """Short printable name, e.g. ``"msra10k"`` or ``"builtin"``."""
+
+    @property
+    def licence(self) -> str:
+        """Licence of the pictures as far as it is known, else empty."""
+
+    @property
+    def labels(self) -> Sequence[str]:
+        """Name of every cutout, in index order."""
+
+    def __len__(self) -> int:
+        """Number of cutouts offered (some may turn out unusable when loaded)."""
+
+    def load(self, index: int) -> Cutout:
+        """Reads one cutout.
+
+        Raises:
+            BadFileError: the file cannot be used; the message says why.
+        """
+
+    def fingerprint(self) -> str:
+        """Hash of what the source holds: equal for equal content, whatever the folder is called."""
+
+
+class BackgroundSource(Protocol):
+    """A numbered collection of backgrounds; as :class:`ObjectSource`."""
+
+    @property
+    def name(self) -> str:
+        """Short printable name, e.g. ``"voc2012"`` or ``"builtin"``."""
+
+    @property
+    def licence(self) -> str:
+        """Licence of the pictures as far as it is known, else empty."""
+
+    @property
+    def labels(self) -> Sequence[str]:
+        """Name of every background, in index order."""
+
+    def __len__(self) -> int:
+        """Number of backgrounds offered."""
+
+    def load(self, index: int) -> Background:
+        """Reads one background.
+
+        Raises:
+            BadFileError: the file cannot be used; the message says why.
+        """
+
+    def fingerprint(self) -> str:
+        """Hash of what the source holds: equal for equal content, whatever the folder is called."""

@@ -1,0 +1,18 @@
+"""The ``vosdata`` command. One file per command; nothing heavy is imported before a command runs.
+
+Exit status: 0 only on success, 2 for a wrong call, 1 for anything else. Errors are one line on standard error.
+"""
+
+import os
+import sys
+
+
+def main() -> None:
+    """Entry point of the ``vosdata`` command."""
+    from vosdata.cli.app import run
+
+    status = run(sys.argv[1:])
+    sys.stdout.flush()
+    if status == 130:  # die of SIGINT, as shells expect of an interrupted program
+        os._exit(130)
+    sys.exit(status)

@@ -1,0 +1,1 @@
+"""Region similarity J, boundary measure F and the evaluation protocols built from them."""

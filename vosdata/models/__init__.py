@@ -1,0 +1,1 @@
+"""Networks. Model code imports no data code: tensors in, tensors out."""
