@@ -1,0 +1,5 @@
+"""``python -m vosdata`` is the ``vosdata`` command."""
+
+from vosdata.cli import main
+
+main()
