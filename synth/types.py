@@ -37,6 +37,20 @@ class Background:
         return f"Background({self.name!r}, {self.rgb.shape[0]}x{self.rgb.shape[1]})"
 
 
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A file of a source that cannot be used, found while listing the folder."""
+
+    name: str
+    """Path of the file below the source folder."""
+
+    reason: str
+    """What is wrong with it, in one line."""
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.reason}"
+
+
 class ObjectSource(Protocol):
     """A numbered collection of cutouts. Picklable; ``load`` is a pure function of the index."""
 
@@ -51,6 +65,10 @@ class ObjectSource(Protocol):
     @property
     def labels(self) -> Sequence[str]:
         """Name of every cutout, in index order."""
+
+    @property
+    def problems(self) -> Sequence[Problem]:
+        """What the listing found that cannot be used, such as a picture without a mask; empty when all is well."""
 
     def __len__(self) -> int:
         """Number of cutouts offered (some may turn out unusable when loaded)."""
@@ -80,6 +98,10 @@ class BackgroundSource(Protocol):
     @property
     def labels(self) -> Sequence[str]:
         """Name of every background, in index order."""
+
+    @property
+    def problems(self) -> Sequence[Problem]:
+        """What the listing found that cannot be used, such as a picture without a mask; empty when all is well."""
 
     def __len__(self) -> int:
         """Number of backgrounds offered."""
