@@ -1,0 +1,162 @@
+"""Pictures and checksums: JPEG through simplejpeg (libjpeg-turbo), what it does not know through Pillow, PNG through OpenCV.
+
+Decoding gives the pixels as they are stored; an EXIF orientation is not applied, because a frame must lie exactly on its
+mask. Frames that vosdata encodes are baseline JPEG with 4:2:0 chroma.
+"""
+
+from io import BytesIO
+from typing import Any
+
+import google_crc32c
+import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
+from PIL import Image
+
+from shards.errors import BadFileError
+from shards.format import MAX_PIXELS, MAX_SIDE
+from shards.masks import PNG_SIGNATURE, ByteLike
+
+JPEG_SIGNATURE = b"\xff\xd8\xff"
+
+_IHDR_END = 33
+
+_PILLOW_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+
+
+def crc32c(data: ByteLike | NDArray[Any], start: int = 0) -> int:
+    """CRC32C (Castagnoli) of bytes, ``uint32``.
+
+    Args:
+        data: any contiguous bytes.
+        start: checksum of the bytes that came before, to continue from.
+    """
+    # google_crc32c takes no memoryview, but an array over one.
+    checked = data if isinstance(data, bytes) else np.frombuffer(data, np.uint8)
+    return int(google_crc32c.extend(start, checked))
+
+
+def encode_jpeg(rgb: NDArray[np.uint8], quality: int = 95) -> bytes:
+    """Encodes a picture as baseline JPEG with 4:2:0 chroma.
+
+    Args:
+        rgb: ``uint8 (H, W, 3)``.
+        quality: 1..100.
+
+    Raises:
+        ValueError: shape, dtype or quality is out of range.
+    """
+    if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or 0 in rgb.shape:
+        raise ValueError(f"a picture must be uint8 (H, W, 3), got {rgb.dtype} {rgb.shape}")
+    if not 1 <= quality <= 100:
+        raise ValueError(f"JPEG quality must lie in 1..100, got {quality}")
+    pixels = np.ascontiguousarray(rgb)
+    return bytes(simplejpeg.encode_jpeg(pixels, quality, "RGB", "420", False))
+
+
+def image_suffix(data: ByteLike) -> str:
+    """``"jpg"`` or ``"png"``, from the first bytes.
+
+    Raises:
+        BadFileError: the bytes are neither.
+    """
+    start = bytes(memoryview(data)[:8])
+    if start[:3] == JPEG_SIGNATURE:
+        return "jpg"
+    if start == PNG_SIGNATURE:
+        return "png"
+    if not start:
+        raise BadFileError("the file is empty (0 bytes), expected a JPEG or PNG picture")
+    raise BadFileError(f"the file is neither JPEG nor PNG (first bytes: {start.hex(' ')})")
+
+
+def image_size(data: ByteLike) -> tuple[int, int]:
+    """Height and width in pixels of a JPEG or PNG, from its header alone.
+
+    Raises:
+        BadFileError: the bytes are neither, the header is damaged, or it claims more than ``MAX_PIXELS`` pixels.
+    """
+    if image_suffix(data) == "jpg":
+        height, width = _jpeg_size(data)
+    else:
+        header = bytes(memoryview(data)[:_IHDR_END])
+        if len(header) < _IHDR_END or header[12:16] != b"IHDR":
+            raise BadFileError("the PNG header is cut off or damaged")
+        width, height = int.from_bytes(header[16:20], "big"), int.from_bytes(header[20:24], "big")
+    if not (1 <= height <= MAX_SIDE and 1 <= width <= MAX_SIDE and height * width <= MAX_PIXELS):
+        raise BadFileError(f"the picture says it is {height}x{width}; more than {MAX_PIXELS} pixels are refused")
+    return int(height), int(width)
+
+
+def decode_image(data: ByteLike, out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
+    """Decodes a JPEG or PNG to RGB; grayscale, CMYK, palette and 16-bit pictures are converted, alpha is dropped.
+
+    Args:
+        data: the whole file.
+        out: C-contiguous ``uint8 (H, W, 3)`` to fill; a new array when None.
+
+    Returns:
+        ``uint8 (H, W, 3)``; ``out`` itself when it was given.
+
+    Raises:
+        BadFileError: the bytes are neither JPEG nor PNG, or are damaged or cut off.
+        ValueError: ``out`` has another shape or dtype than the picture, or is not contiguous.
+    """
+    height, width = image_size(data)
+    if out is not None and (out.shape != (height, width, 3) or out.dtype != np.uint8 or not out.flags.c_contiguous):
+        raise ValueError(
+            f"out must be C-contiguous uint8 ({height}, {width}, 3) as the picture is, got {out.dtype} {out.shape}"
+        )
+    if image_suffix(data) == "png":
+        return _decode_png(data, (height, width), out)
+    try:
+        pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(data, "RGB", False, False, buffer=out)
+    except ValueError as error:
+        if _simplejpeg_size(data) is not None:
+            raise BadFileError(f"the JPEG cannot be decoded: {error}") from error
+        pixels = _decode_rare_jpeg(data)
+        if out is not None:
+            out[:] = pixels
+    return pixels if out is None else out
+
+
+def _simplejpeg_size(data: ByteLike) -> tuple[int, int] | None:
+    """Size as simplejpeg reads it; None when it does not know this kind of JPEG (unusual chroma) or it is damaged."""
+    try:
+        height, width = simplejpeg.decode_jpeg_header(data)[:2]
+    except ValueError:
+        return None
+    return int(height), int(width)
+
+
+def _jpeg_size(data: ByteLike) -> tuple[int, int]:
+    size = _simplejpeg_size(data)
+    if size is not None:
+        return size
+    try:
+        with Image.open(BytesIO(data), formats=["JPEG"]) as picture:
+            return picture.height, picture.width
+    except _PILLOW_ERRORS as error:
+        raise BadFileError("the JPEG header cannot be read: it is cut off or damaged") from error
+
+
+def _decode_rare_jpeg(data: ByteLike) -> NDArray[np.uint8]:
+    """Decodes what simplejpeg does not know; Pillow, unlike OpenCV, refuses a file that is cut off."""
+    try:
+        with Image.open(BytesIO(data), formats=["JPEG"]) as picture:
+            return np.array(picture.convert("RGB"))
+    except _PILLOW_ERRORS as error:
+        raise BadFileError(f"the JPEG cannot be decoded: {error}") from error
+
+
+def _decode_png(data: ByteLike, size: tuple[int, int], out: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
+    import cv2  # only for frames stored as PNG; keeps start-up and memory of the usual path small
+
+    flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+    pixels: NDArray[np.uint8] | None = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    if pixels is None or pixels.shape != (*size, 3):
+        raise BadFileError("the PNG cannot be decoded: it is damaged or cut off")
+    if out is None:
+        return pixels
+    out[:] = pixels
+    return out

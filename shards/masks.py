@@ -1,0 +1,279 @@
+"""Masks as palette PNG: written so that decoding costs little more than a copy, read whatever wrote them.
+
+Our own form is an 8-bit palette PNG with the DAVIS palette, filter 0 in every row and one IDAT chunk. Reading it is one
+inflate (zlib-ng) and one strided copy, about 15 us at 240x432; every PNG viewer shows it. The zlib strategy is run
+length: on masks it compresses like level 7 and encodes at the speed of level 1.
+
+A mask is ``uint8 (H, W)``: 0 background, 1..254 object ids, 255 void.
+"""
+
+import struct
+from dataclasses import dataclass
+from io import BytesIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from zlib_ng import zlib_ng
+
+from shards.errors import BadFileError
+from shards.format import MAX_PIXELS, MAX_SIDE
+from shards.types import MAX_OBJECT_ID
+
+ByteLike = bytes | bytearray | memoryview
+
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+_PALETTE_COLOUR = 3
+_GRAY_COLOUR = 0
+_COLOUR_TYPES = {2: "RGB", 4: "gray with alpha", 6: "RGBA"}
+
+# zlib stream parameters: deflate, 32 KiB window, most memory, run-length strategy (level is then irrelevant).
+_LEVEL, _DEFLATED, _WBITS, _MEMORY, _RUN_LENGTH = 6, 8, 15, 9, 3
+
+
+def _davis_palette() -> bytes:
+    """The palette of DAVIS and PASCAL VOC: the bits of the id, taken three at a time, fill R, G and B from the top."""
+    colours = bytearray()
+    for index in range(256):
+        red = green = blue = 0
+        for level in range(8):
+            red |= (index >> (3 * level) & 1) << (7 - level)
+            green |= (index >> (3 * level + 1) & 1) << (7 - level)
+            blue |= (index >> (3 * level + 2) & 1) << (7 - level)
+        colours += bytes((red, green, blue))
+    return bytes(colours)
+
+
+DAVIS_PALETTE: bytes = _davis_palette()
+"""256 RGB triples: background black, object 1 dark red, object 2 dark green, ... as all VOS tools show masks."""
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib_ng.crc32(data, zlib_ng.crc32(kind)))
+
+
+_PALETTE_CHUNK = _chunk(b"PLTE", DAVIS_PALETTE)
+_END_CHUNK = _chunk(b"IEND", b"")
+
+# Where our own form has its parts: signature 8, header chunk 25, palette chunk 780, then the one IDAT.
+_PALETTE_START = 33
+_IDAT_START = _PALETTE_START + len(_PALETTE_CHUNK)
+_DATA_START = _IDAT_START + 8
+_SMALLEST = _DATA_START + 4 + len(_END_CHUNK)
+
+
+def encode_mask(mask: NDArray[np.uint8]) -> bytes:
+    """Encodes a mask as palette PNG in our own form; equal masks give equal bytes.
+
+    Args:
+        mask: ``uint8 (H, W)``, 1 <= H, W <= 65535.
+
+    Raises:
+        TypeError: the mask is not a ``uint8`` array.
+        ValueError: it is not two-dimensional, or a side is out of range.
+    """
+    if not isinstance(mask, np.ndarray) or mask.dtype != np.uint8:
+        raise TypeError(f"a mask must be a uint8 array, got {getattr(mask, 'dtype', type(mask).__name__)}")
+    if mask.ndim != 2 or not all(1 <= side <= MAX_SIDE for side in mask.shape):
+        raise ValueError(f"a mask must be (H, W) with sides of 1 to {MAX_SIDE}, got shape {mask.shape}")
+    height, width = mask.shape
+    rows = np.empty((height, width + 1), np.uint8)
+    rows[:, 0] = 0  # filter type of the row: none
+    rows[:, 1:] = mask
+    deflate = zlib_ng.compressobj(_LEVEL, _DEFLATED, _WBITS, _MEMORY, _RUN_LENGTH)
+    stream = deflate.compress(rows) + deflate.flush()
+    header = _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, _PALETTE_COLOUR, 0, 0, 0))
+    return b"".join((PNG_SIGNATURE, header, _PALETTE_CHUNK, _chunk(b"IDAT", stream), _END_CHUNK))
+
+
+def decode_mask(data: ByteLike, out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
+    """Decodes a mask PNG to its indices.
+
+    Our own form takes the fast path. Any other palette or grayscale PNG (1, 2, 4 or 8 bits, interlaced, filtered, split in
+    chunks) is read as well: a palette picture gives its indices, a grayscale one its values, 0 to 255. Checksums of the
+    file are always checked.
+
+    Args:
+        data: the whole PNG file.
+        out: ``uint8 (H, W)`` to fill, contiguous along the rows; a new array when None.
+
+    Returns:
+        The mask, ``uint8 (H, W)``; ``out`` itself when it was given.
+
+    Raises:
+        BadFileError: the bytes are no PNG, are damaged, or hold a colour or 16-bit picture.
+        ValueError: ``out`` has another shape or dtype than the mask.
+    """
+    view = memoryview(data)
+    if (
+        len(view) >= _SMALLEST
+        and view[24:29] == b"\x08\x03\x00\x00\x00"
+        and view[_IDAT_START + 4 : _DATA_START] == b"IDAT"
+    ):
+        rows = _inflate_own_form(view)
+        if rows is not None:
+            target = _target(out, rows.shape[0], rows.shape[1] - 1)
+            target[:] = rows[:, 1:]
+            return target
+    return _decode_any(view, out)
+
+
+def mask_size(data: ByteLike) -> tuple[int, int]:
+    """Height and width of a mask PNG, from its header alone.
+
+    Raises:
+        BadFileError: the bytes do not start like a PNG that can hold a mask.
+    """
+    header = _Header.read(memoryview(data))
+    return header.height, header.width
+
+
+def _inflate_own_form(view: memoryview) -> NDArray[np.uint8] | None:
+    """The rows ``(H, 1 + W)`` of a PNG in our own form, each with its filter byte; None when it is not in that form."""
+    width, height = struct.unpack_from(">II", view, 16)
+    (length,) = struct.unpack_from(">I", view, _IDAT_START)
+    stream_end = _DATA_START + length
+    if view[:16] != _START or len(view) != stream_end + 16 or not 1 <= height * (width + 1) <= 2 * MAX_PIXELS:
+        return None
+    (header_crc,) = struct.unpack_from(">I", view, 29)
+    (crc,) = struct.unpack_from(">I", view, stream_end)
+    if crc != zlib_ng.crc32(view[_IDAT_START + 4 : stream_end]) or header_crc != zlib_ng.crc32(view[12:29]):
+        return None
+    size = height * (width + 1)
+    inflate = zlib_ng.decompressobj(_WBITS)
+    try:
+        raw = inflate.decompress(view[_DATA_START:stream_end], size + 1)
+    except zlib_ng.error:
+        return None
+    if len(raw) != size or not inflate.eof:
+        return None
+    rows = np.frombuffer(raw, np.uint8).reshape(height, width + 1)
+    return None if rows[:, 0].any() else rows
+
+
+_START = PNG_SIGNATURE + b"\x00\x00\x00\x0dIHDR"
+
+
+@dataclass(frozen=True, slots=True)
+class _Header:
+    """What the IHDR chunk says."""
+
+    height: int
+    width: int
+    bits: int
+    colour: int
+
+    @classmethod
+    def read(cls, view: memoryview) -> "_Header":
+        """Reads and checks the header; says what the file is when it cannot hold a mask."""
+        if len(view) == 0:
+            raise BadFileError("the file is empty (0 bytes), expected a PNG mask")
+        if view[:2] == b"\xff\xd8":
+            raise BadFileError("the file is a JPEG, which cannot hold exact object ids; masks must be PNG")
+        if len(view) < 33 or view[:16] != _START:
+            raise BadFileError(f"the file does not start like a PNG (first bytes: {bytes(view[:8]).hex(' ')})")
+        width, height, bits, colour = struct.unpack_from(">IIBB", view, 16)
+        if colour not in (_PALETTE_COLOUR, _GRAY_COLOUR):
+            kind = _COLOUR_TYPES.get(colour, f"colour type {colour}")
+            raise BadFileError(
+                f"the PNG is a colour picture ({kind}), but a mask must be palette or grayscale with one id per pixel; "
+                "convert it to a palette PNG whose indices are the object ids"
+            )
+        if bits not in (1, 2, 4, 8):
+            raise BadFileError(f"the PNG has {bits} bits per pixel, but a mask has at most 8; convert it to 8 bits")
+        if not (1 <= height <= MAX_SIDE and 1 <= width <= MAX_SIDE and height * width <= MAX_PIXELS):
+            raise BadFileError(f"the PNG says it is {height}x{width}; more than {MAX_PIXELS} pixels are refused")
+        return cls(height, width, bits, colour)
+
+
+def _decode_any(view: memoryview, out: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
+    """Reads any palette or grayscale PNG through Pillow, after checking its checksums ourselves (Pillow skips some)."""
+    header = _Header.read(view)
+    _check_stream(view, header)
+    try:
+        with Image.open(BytesIO(view), formats=["PNG"]) as picture:
+            picture.load()
+            values = np.asarray(picture)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise BadFileError(f"the PNG cannot be decoded: {error}") from error
+    if values.dtype == np.bool_:  # 1-bit grayscale: as any reader shows it, black 0 and white 255
+        values = values.astype(np.uint8) * np.uint8(255)
+    target = _target(out, header.height, header.width)
+    target[:] = values
+    return target
+
+
+def _check_stream(view: memoryview, header: _Header) -> None:
+    """Checks the CRC of every chunk and that the pixel stream inflates to its end with the right Adler checksum."""
+    position, parts, kind = len(PNG_SIGNATURE), [], b""
+    while kind != b"IEND":
+        if position + 12 > len(view):
+            raise BadFileError(f"the PNG is cut off: chunk expected at byte {position} of {len(view)}")
+        (length,) = struct.unpack_from(">I", view, position)
+        kind = bytes(view[position + 4 : position + 8])
+        end = position + 8 + length
+        if end + 4 > len(view):
+            raise BadFileError(f"the PNG is cut off: chunk {kind!r} at byte {position} ends beyond byte {len(view)}")
+        if struct.unpack_from(">I", view, end)[0] != zlib_ng.crc32(view[position + 4 : end]):
+            raise BadFileError(f"the PNG is damaged: checksum of chunk {kind!r} at byte {position} is wrong")
+        if kind == b"IDAT":
+            parts.append(view[position + 8 : end])
+        position = end + 4
+    # An interlaced picture has up to seven passes, each with its own filter bytes; this bounds them all.
+    limit = 2 * (header.height + 8) * (header.width + 16)
+    inflate = zlib_ng.decompressobj(_WBITS)
+    try:
+        inflated = sum(len(inflate.decompress(part, limit)) for part in parts)
+    except zlib_ng.error as error:
+        raise BadFileError(f"the PNG is damaged: its pixel stream does not inflate ({error})") from error
+    if not inflate.eof or inflated > limit:
+        raise BadFileError("the PNG is damaged: its pixel stream has no end or is too long")
+
+
+def _target(out: NDArray[np.uint8] | None, height: int, width: int) -> NDArray[np.uint8]:
+    if out is None:
+        return np.empty((height, width), np.uint8)
+    if out.shape != (height, width) or out.dtype != np.uint8:
+        raise ValueError(f"out must be uint8 ({height}, {width}) as the mask is, got {out.dtype} {out.shape}")
+    return out
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MaskStats:
+    """Which objects a mask shows, and where. Background and void are no objects."""
+
+    ids: NDArray[np.uint8]
+    """``uint8 (N,)``: ids in the mask, ascending, each 1..254."""
+
+    areas: NDArray[np.int32]
+    """``int32 (N,)``: pixels of each object."""
+
+    boxes: NDArray[np.int32]
+    """``int32 (N, 4)``: x0, y0, x1, y1 in pixels, end-exclusive."""
+
+
+def object_stats(mask: NDArray[np.uint8]) -> MaskStats:
+    """Ids, areas and boxes of the objects in a mask.
+
+    Args:
+        mask: ``uint8 (H, W)``.
+    """
+    occupied = _box(mask)
+    x0, y0, x1, y1 = occupied
+    inside = mask[y0:y1, x0:x1]
+    areas = np.bincount(inside.reshape(-1), minlength=256)[: MAX_OBJECT_ID + 1]
+    areas[0] = 0
+    ids = np.flatnonzero(areas)
+    boxes = np.array([_box(inside == index) for index in ids], np.int32).reshape(-1, 4)
+    return MaskStats(ids.astype(np.uint8), areas[ids].astype(np.int32), boxes + np.array([x0, y0, x0, y0], np.int32))
+
+
+def _box(region: NDArray[np.uint8] | NDArray[np.bool_]) -> tuple[int, int, int, int]:
+    """Smallest box around what is not zero, x0, y0, x1, y1; all 0 when everything is."""
+    rows = region.any(axis=1).nonzero()[0]
+    if len(rows) == 0:
+        return 0, 0, 0, 0
+    y0, y1 = int(rows[0]), int(rows[-1]) + 1
+    columns = region[y0:y1].any(axis=0).nonzero()[0]
+    return int(columns[0]), y0, int(columns[-1]) + 1, y1
