@@ -1,0 +1,160 @@
+"""The generative appearance module: a Gaussian mixture of target and background that is fitted in closed form.
+
+Letters: N targets, K components, D feature channels, P positions (h * w of the feature map). The components are, in
+order, background, target, residual background, residual target. Wherever features and targets meet, the features' batch
+is N, or 1 for several targets in the same frame. Everything here is computed in float32 or wider, also under autocast:
+scores are sums over hundreds of channels whose differences decide.
+
+Source: A-GAME paper, section 3.2; symbols: x features, alpha assignments, mu means, Sigma (diagonal) variances, r
+regulariser, lambda update rate, s scores.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from vosdata.models.agame.config import RegulariserMode
+
+NUM_COMPONENTS = 4
+_PSEUDO_COUNT = 1.0  # pixels; "published" mode
+_LEAST_MASS = 1e-3  # pixels; "paper" mode, where equation 3 divides by the mass: keeps an empty component finite
+_INITIAL_REGULARISER = -2.0  # softplus(-2) = 0.127
+
+
+class Mixture(NamedTuple):
+    """A diagonal Gaussian mixture per target; a tuple, so that compilers see through it."""
+
+    means: Tensor
+    """Float (N, K, D)."""
+
+    variances: Tensor
+    """Float (N, K, D), positive."""
+
+
+def widen(x: Tensor) -> Tensor:
+    """Half-precision tensors become float32; wider ones stay as they are."""
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+
+
+def estimate(
+    features: Tensor, assignments: Tensor, regulariser: Tensor, mode: RegulariserMode
+) -> tuple[Mixture, Tensor]:
+    """Means and variances of softly assigned features (equations 3a and 3b).
+
+    Args:
+        features: x, float (N or 1, D, P).
+        assignments: alpha, float (N, K, P), 0..1.
+        regulariser: r, float (K, D), positive.
+        mode: "paper" or "published", see :class:`~vosdata.models.agame.config.AGAMEConfig`.
+
+    Returns:
+        the mixture and the squared distances (x - mu)^2, float (N, K, D, P), which scoring needs again.
+    """
+    mass = assignments.sum(-1)[..., None]  # (N, K, 1)
+    count = mass + _PSEUDO_COUNT if mode == "published" else mass.clamp_min(_LEAST_MASS)
+    means = assignments @ features.transpose(1, 2) / count  # (N, K, D)
+    distances = (features[:, None] - means[..., None]).square()  # (N, K, D, P)
+    spread = (distances @ assignments[..., None]).squeeze(-1)  # (N, K, D)
+    # In "paper" mode r stands inside the weighted mean; the weights sum to one there, so it equals r outside.
+    return Mixture(means, regulariser + spread / count), distances
+
+
+def scores_of(distances: Tensor, variances: Tensor) -> Tensor:
+    """Component scores from squared distances (equation 8).
+
+    Args:
+        distances: (x - mu)^2, float (N, K, D, P).
+        variances: float (N, K, D).
+
+    Returns:
+        s, float (N, K, P): log-density of each component without the constant that all share.
+    """
+    mahalanobis = (variances.reciprocal()[:, :, None] @ distances).squeeze(2)  # (N, K, P)
+    return -0.5 * (variances.log().sum(-1, keepdim=True) + mahalanobis)
+
+
+def component_scores(features: Tensor, mixture: Mixture) -> Tensor:
+    """Scores float (N, K, P) of features float (N or 1, D, P) under a mixture (equation 8)."""
+    return scores_of((features[:, None] - mixture.means[..., None]).square(), mixture.variances)
+
+
+def component_posteriors(scores: Tensor) -> Tensor:
+    """Posteriors float (N, K, P) of scores float (N, K, P) under a uniform prior (equation 7)."""
+    return scores.softmax(1)
+
+
+def residual_assignments(posteriors: Tensor, assignments: Tensor) -> Tensor:
+    """Assignments of the residual components: where the base components claim too much (equation 6).
+
+    Args:
+        posteriors: of the two base components alone, float (N, 2, P).
+        assignments: of the two base components, float (N, 2, P).
+
+    Returns:
+        float (N, 2, P): wrongly claimed as background, wrongly claimed as target.
+    """
+    return (posteriors - assignments).relu()
+
+
+def blend(old: Mixture, new: Mixture, rate: float) -> Mixture:
+    """Moves a mixture towards a newer one (equation 4): (1 - rate) * old + rate * new."""
+    return Mixture(torch.lerp(old.means, new.means, rate), torch.lerp(old.variances, new.variances, rate))
+
+
+class AppearanceModule(nn.Module):
+    """Learns what target and background look like from a mask, and scores new frames (Algorithm 1).
+
+    Args:
+        in_channels: channels of the deep features.
+        channels: D, channels of the features that are modelled.
+        mode: how the covariance is regularised, see :func:`estimate`.
+        update_rate: lambda of equation 4.
+    """
+
+    def __init__(self, in_channels: int, channels: int, mode: RegulariserMode, update_rate: float) -> None:
+        super().__init__()
+        self.mode: RegulariserMode = mode
+        self.update_rate = update_rate
+        self.projection = nn.Conv2d(in_channels, channels, 1)
+        self.regulariser = nn.Parameter(torch.full((NUM_COMPONENTS, channels), _INITIAL_REGULARISER))
+        """Before softplus, float (K, D). The paper leaves open how r stays positive; softplus is the published way."""
+
+    def initialise(self, generator: torch.Generator) -> None:
+        """Draws the weights anew: Kaiming-uniform; the bias is uniform in +-1/sqrt(fan-in) as published."""
+        nn.init.kaiming_uniform_(self.projection.weight, generator=generator)
+        if self.projection.bias is not None:
+            bound = self.projection.in_channels**-0.5
+            nn.init.uniform_(self.projection.bias, -bound, bound, generator=generator)
+        nn.init.constant_(self.regulariser, _INITIAL_REGULARISER)
+
+    def project(self, deep: Tensor) -> Tensor:
+        """Turns deep features (N, C16, h, w) into the modelled features x, float (N, D, P)."""
+        features: Tensor = self.projection(deep)
+        return widen(features).flatten(2)
+
+    def fit(self, features: Tensor, mask: Tensor) -> Mixture:
+        """Fits all components to one frame (Algorithm 1, lines 5 to 10).
+
+        Args:
+            features: x, float (N or 1, D, P).
+            mask: alpha of background and target (equation 5), float (N, 2, P), adding up to 1.
+        """
+        with torch.autocast(features.device.type, enabled=False):
+            mask = widen(mask)
+            regulariser = nn.functional.softplus(widen(self.regulariser))
+            base, distances = estimate(features, mask, regulariser[:2], self.mode)
+            posteriors = component_posteriors(scores_of(distances, base.variances))
+            residual, _ = estimate(features, residual_assignments(posteriors, mask), regulariser[2:], self.mode)
+            return Mixture(
+                torch.cat([base.means, residual.means], 1), torch.cat([base.variances, residual.variances], 1)
+            )
+
+    def update(self, mixture: Mixture, features: Tensor, mask: Tensor) -> Mixture:
+        """Moves the mixture towards what this frame shows (Algorithm 1, line 11); arguments as :meth:`fit`."""
+        return blend(mixture, self.fit(features, mask), self.update_rate)
+
+    def forward(self, features: Tensor, mixture: Mixture) -> Tensor:
+        """Scores features (N or 1, D, P): float (N, K, P) (Algorithm 1, lines 1 to 3)."""
+        with torch.autocast(features.device.type, enabled=False):
+            return component_scores(features, mixture)

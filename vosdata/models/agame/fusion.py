@@ -1,0 +1,44 @@
+"""The fusion module: appearance scores and propagated mask become a coarse mask encoding and a coarse mask.
+
+Letters: N targets, C channels, h and w of the stride-16 map. Source: A-GAME paper, section 3.3.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import conv2d
+
+from vosdata.models.agame.appearance import NUM_COMPONENTS, widen
+
+
+class FusionModule(nn.Module):
+    """Two 3x3 convolutions to the coarse mask encoding, and a 1x1 convolution to the coarse mask.
+
+    Args:
+        propagation_channels: channels that come from the mask-propagation module.
+        channels: channels between the two layers.
+        encoding_channels: channels of the coarse mask encoding.
+    """
+
+    def __init__(self, propagation_channels: int, channels: int, encoding_channels: int) -> None:
+        super().__init__()
+        self.join = nn.Conv2d(NUM_COMPONENTS + propagation_channels, channels, 3, padding=1)
+        self.encode = nn.Conv2d(channels, encoding_channels, 3, padding=1)
+        self.predict = nn.Conv2d(encoding_channels, 2, 1)
+
+    def forward(self, scores: Tensor, propagated: Tensor) -> tuple[Tensor, Tensor]:
+        """Joins what the two modules say.
+
+        Args:
+            scores: of the appearance module, float32 or wider (N, 4, h, w).
+            propagated: of the mask-propagation module, float (N, C, h, w).
+
+        Returns:
+            the coarse mask encoding (N, E, h, w) and the coarse mask's logits (N, 2, h, w) in float32 or wider.
+        """
+        of_scores, of_propagated = torch.split(self.join.weight, [NUM_COMPONENTS, propagated.shape[1]], 1)
+        # Scores are in the hundreds and their differences count: bfloat16 has no digits left for them.
+        with torch.autocast(scores.device.type, enabled=False):
+            joined = conv2d(scores, of_scores, self.join.bias, padding=1)
+        joined = (joined + conv2d(propagated, of_propagated, padding=1)).relu_()
+        encoding: Tensor = self.encode(joined).relu_()
+        return encoding, widen(self.predict(encoding))

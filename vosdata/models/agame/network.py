@@ -1,0 +1,205 @@
+"""The whole A-GAME: backbone, appearance, mask propagation, fusion and upsampling, unrolled over a snippet.
+
+Only the light modules at stride 16 depend on the previous frame. So a snippet runs in three phases: the backbone and
+all projections over every frame at once, the recurrence over time, the upsampling over every frame at once.
+Letters: B snippets, T frames, N targets, C channels, H and W of the picture, h and w of the stride-16 map.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from vosdata.models.agame.appearance import AppearanceModule, Mixture
+from vosdata.models.agame.config import AGAMEConfig
+from vosdata.models.agame.fusion import FusionModule
+from vosdata.models.agame.propagation import PropagationModule
+from vosdata.models.agame.upsampling import UpsamplingModule, enlarge
+from vosdata.models.resnet import Features, ResNet
+
+STRIDE = 16
+_VOID = 255
+_IMAGENET_MEAN = (0.485, 0.456, 0.406)
+_IMAGENET_STD = (0.229, 0.224, 0.225)
+_LEAST_PROBABILITY = 1e-7  # the first frame's output is the log of the given mask, kept finite
+
+
+class AGAMEOutput(NamedTuple):
+    """Segmentation of one target per snippet; channel 0 is background, channel 1 the target."""
+
+    log_probs: Tensor
+    """Float (B, T, 2, H, W); frame 0 is the given mask."""
+
+    coarse_log_probs: Tensor
+    """Float (B, T, 2, H, W): log-probabilities at stride 16, enlarged bilinearly (not normalised again)."""
+
+
+class TargetState(NamedTuple):
+    """What is remembered of N targets from frame to frame; its size does not grow with time."""
+
+    mixture: Mixture
+    """Appearance of each target and its background."""
+
+    reference: Tensor
+    """The mask-propagation module's term of the target's first frame, float (N, C, h, w)."""
+
+    mask: Tensor
+    """Soft mask of the previous frame, background and target, float (N, 2, h, w)."""
+
+
+class AGAME(nn.Module):
+    """A-GAME (Johnander et al., CVPR 2019).
+
+    Args:
+        config: architecture; the default is the published network.
+        seed: of the initial weights, which depend on nothing else.
+    """
+
+    def __init__(self, config: AGAMEConfig | None = None, seed: int = 0) -> None:
+        super().__init__()
+        config = config or AGAMEConfig()
+        self.config = config
+        self.backbone = ResNet(
+            config.backbone, config.backbone_width, config.train_from, config.batch_norm, config.keep_classifier
+        )
+        shallow, middle, deep = self.backbone.channels
+        self.appearance = AppearanceModule(deep, config.appearance_channels, config.regulariser, config.update_rate)
+        self.propagation = PropagationModule(deep, config.propagation_channels)
+        self.fusion = FusionModule(config.propagation_channels, config.fusion_channels, config.encoding_channels)
+        self.upsampling = UpsamplingModule(config.encoding_channels, middle, shallow, config.upsampling_channels)
+        std = torch.tensor(_IMAGENET_STD).reshape(3, 1, 1)
+        self.register_buffer("_scale", 1 / (255 * std), persistent=False)
+        self.register_buffer("_shift", -torch.tensor(_IMAGENET_MEAN).reshape(3, 1, 1) / std, persistent=False)
+        self.initialise(torch.Generator().manual_seed(seed))
+
+    def initialise(self, generator: torch.Generator) -> None:
+        """Draws all weights anew: heads Kaiming-uniform with bias 0 as published; the backbone as torchvision does."""
+        self.backbone.initialise(generator)
+        for head in (self.propagation, self.fusion, self.upsampling):
+            for module in head.modules():
+                if isinstance(module, nn.Conv2d) and module.bias is not None:
+                    nn.init.kaiming_uniform_(module.weight, generator=generator)
+                    nn.init.zeros_(module.bias)
+        self.appearance.initialise(generator)
+
+    def encode(self, frames: Tensor, num_steps: int = 1) -> Features:
+        """Runs the backbone on frames uint8 (N, 3, H, W), normalising them with ImageNet's mean and deviation.
+
+        Args:
+            frames: RGB; N = num_steps * B, time-major.
+            num_steps: number of time-steps, for batch norm "per_frame".
+
+        Raises:
+            ValueError: H or W is not a multiple of 16.
+        """
+        height, width = frames.shape[-2:]
+        if height % STRIDE or width % STRIDE:
+            raise ValueError(f"frame height and width must be multiples of {STRIDE}, got {height}x{width}")
+        scale, shift = self.get_buffer("_scale"), self.get_buffer("_shift")
+        features: Features = self.backbone(torch.addcmul(shift, frames.to(scale.dtype), scale), num_steps)
+        return features
+
+    def start(self, appearance: Tensor, deep: Tensor, mask: Tensor) -> TargetState:
+        """Begins with N targets from their first frame.
+
+        Args:
+            appearance: projected features from ``appearance.project``, float (N or 1, D, h*w).
+            deep: the backbone's deep features, float (N or 1, C16, h, w).
+            mask: background and target at stride 16, float (N, 2, h, w), adding up to 1.
+        """
+        return TargetState(self.appearance.fit(appearance, mask.flatten(2)), self.propagation.refer(deep, mask), mask)
+
+    def locate(self, appearance: Tensor, propagation: Tensor, state: TargetState) -> tuple[Tensor, Tensor]:
+        """Finds the N targets in a frame.
+
+        Args:
+            appearance: projected features from ``appearance.project``, float (N or 1, D, h*w).
+            propagation: projected features from ``propagation.project``, float (N or 1, C, h, w).
+            state: what is known of the targets.
+
+        Returns:
+            the coarse mask encoding (N, E, h, w) and the coarse mask's logits (N, 2, h, w).
+        """
+        scores: Tensor = self.appearance(appearance, state.mixture)
+        propagated = self.propagation(propagation, state.reference, state.mask)
+        encoding, logits = self.fusion(scores.reshape(*scores.shape[:2], *propagated.shape[-2:]), propagated)
+        return encoding, logits
+
+    def remember(self, state: TargetState, appearance: Tensor, mask: Tensor) -> TargetState:
+        """Takes a frame's soft mask, float (N, 2, h, w), into the state."""
+        mixture = self.appearance.update(state.mixture, appearance, mask.flatten(2))
+        return TargetState(mixture, state.reference, mask)
+
+    def forward(self, frames: Tensor, given: Tensor) -> AGAMEOutput:
+        """Segments one target in each of B snippets from its mask in the first frame.
+
+        The mask that is fed back is the coarse softmax, in training and evaluation alike, and nothing is detached:
+        gradients flow through all frames, the updates and the first frame's fit. For videos see
+        :class:`~vosdata.models.agame.segmenter.VideoSegmenter`.
+
+        Args:
+            frames: uint8 (B, T, 3, H, W) RGB, T >= 1, H and W multiples of 16.
+            given: the target in the first frame, bool or uint8 (B, H, W); void (255) counts as background here.
+
+        Raises:
+            ValueError: shapes do not fit.
+        """
+        if frames.ndim != 5 or given.shape != (frames.shape[0], *frames.shape[3:]):
+            found = f"{tuple(frames.shape)} and {tuple(given.shape)}"
+            raise ValueError(f"expected frames (B, T, 3, H, W) and given (B, H, W), got {found}")
+        num_snippets, num_frames = frames.shape[:2]
+        mask = two_channels(given, self.get_buffer("_scale").dtype)  # (B, 2, H, W)
+        echo = mask.clamp(_LEAST_PROBABILITY, 1 - _LEAST_PROBABILITY).log()[None]  # (1, B, 2, H, W)
+        if num_frames == 1:
+            return AGAMEOutput(echo.transpose(0, 1), echo.transpose(0, 1))
+        features = self.encode(frames.transpose(0, 1).flatten(0, 1), num_frames)
+        encodings, logits = self._recur(features.deep, pool(mask), num_frames)
+        # Frame 0 is given, so only the later ones need laterals. (T-1)*B pictures, time-major.
+        laterals = self.upsampling.laterals(Features(*(level[num_snippets:] for level in features)))
+        fine = enlarge(self.upsampling(encodings, laterals), 4).log_softmax(1)
+        coarse = enlarge(logits.log_softmax(1), STRIDE)
+        later = (num_frames - 1, *echo.shape[1:])
+        return AGAMEOutput(
+            torch.cat([echo, fine.view(later)]).transpose(0, 1), torch.cat([echo, coarse.view(later)]).transpose(0, 1)
+        )
+
+    def _recur(self, deep: Tensor, mask: Tensor, num_frames: int) -> tuple[Tensor, Tensor]:
+        """The part that depends on the previous frame.
+
+        Args:
+            deep: deep features, float (T*B, C16, h, w), time-major, T >= 2.
+            mask: of the first frame at stride 16, float (B, 2, h, w).
+            num_frames: T.
+
+        Returns:
+            mask encodings ((T-1)*B, E, h, w) and coarse logits ((T-1)*B, 2, h, w) of frames 1 to T-1, time-major.
+        """
+        num_snippets = len(mask)
+        appearance = self.appearance.project(deep).chunk(num_frames)
+        propagation = self.propagation.project(deep[num_snippets:]).chunk(num_frames - 1)
+        state = self.start(appearance[0], deep[:num_snippets], mask)
+        found = [self.locate(appearance[1], propagation[0], state)]
+        for step in range(2, num_frames):
+            state = self.remember(state, appearance[step - 1], found[-1][1].softmax(1))
+            found.append(self.locate(appearance[step], propagation[step - 1], state))
+        encodings, logits = zip(*found, strict=True)
+        return torch.cat(encodings), torch.cat(logits)
+
+
+def two_channels(target: Tensor, dtype: torch.dtype) -> Tensor:
+    """Background and target as two channels of 0 and 1.
+
+    Args:
+        target: bool (N, H, W), or uint8 where 0 and void (255) are background.
+        dtype: floating type of the result.
+
+    Returns:
+        float (N, 2, H, W).
+    """
+    inside = target if target.dtype == torch.bool else (target != 0) & (target != _VOID)
+    return torch.stack([~inside, inside], 1).to(dtype)
+
+
+def pool(mask: Tensor) -> Tensor:
+    """Averages a soft mask (N, C, H, W) over cells of 16 x 16 pixels."""
+    return nn.functional.avg_pool2d(mask, STRIDE)
