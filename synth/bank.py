@@ -1,0 +1,183 @@
+"""Pictures ready for rendering: decoded once, premultiplied, and kept in bounded memory.
+
+Colours are premultiplied by alpha before anything is resampled; otherwise the colour that happens to lie in transparent
+pixels bleeds into the edge as a halo.
+"""
+
+import math
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from shards.errors import BadFileError
+from synth.types import BackgroundSource, ObjectSource
+
+Image: TypeAlias = NDArray[np.uint8]
+
+MAX_BYTES = 256 * 2**20
+"""Default bound of a bank's memory: about 1,500 cutouts and photographs of 200 KB."""
+
+SILHOUETTE_CELLS = 24
+"""Cells along the longer side of a silhouette: at most 576 points say where an object is while a scene is drawn."""
+
+LEVEL_STEP = math.sqrt(0.5)
+"""Each level of a picture is this much smaller. Bilinear sampling then never skips a pixel: a warp shrinks by at most
+this factor, and area averaging did the rest."""
+
+SOLID = 128
+"""From this alpha on a pixel belongs to the object (0.5, rounded up)."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sprite:
+    """A cutout or background ready to be warped."""
+
+    name: str
+    """Name within its source."""
+
+    pixels: Image
+    """``uint8 (h, w, 4)``: RGB premultiplied by alpha, and alpha."""
+
+    points: NDArray[np.float64]
+    """``float64 (P, 2)``: sample points (x, y) in pixels that lie on the object, about evenly spread; at least one."""
+
+    occupied: NDArray[np.bool_]
+    """``bool (rows, columns)``: coarse silhouette, true where a cell's middle is solid."""
+
+    num_solid: int
+    """Number of pixels that belong to the object."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return self.pixels.shape[0], self.pixels.shape[1]
+
+    def level(self, number: int) -> Image:
+        """The pixels, shrunk by ``LEVEL_STEP ** number`` with area averaging."""
+        if number == 0:
+            return self.pixels
+        factor = LEVEL_STEP**number
+        height, width = (max(1, round(side * factor)) for side in self.size)
+        shrunk: Image = cv2.resize(self.pixels, (width, height), interpolation=cv2.INTER_AREA)
+        return shrunk
+
+
+def level_for(scale: float) -> int:
+    """Which level to warp from when a picture is drawn at ``scale`` output pixels per picture pixel."""
+    return max(0, math.floor(math.log(scale) / math.log(LEVEL_STEP) + 1e-9)) if scale < 1 else 0
+
+
+def make_sprite(name: str, rgba: Image) -> Sprite:
+    """Prepares a cutout (straight alpha) for warping.
+
+    Raises:
+        BadFileError: no pixel is solid.
+    """
+    alpha = np.ascontiguousarray(rgba[..., 3])
+    solid = alpha >= SOLID
+    num_solid = int(np.count_nonzero(solid))
+    if num_solid == 0:
+        raise BadFileError(f"{name}: no pixel of the object has an alpha of {SOLID} or more. Remove the picture.")
+    pixels = cv2.multiply(rgba, cv2.merge((alpha, alpha, alpha, alpha)), scale=1 / 255)
+    pixels[..., 3] = alpha
+    points, occupied = _silhouette(solid)
+    return Sprite(name, pixels, points, occupied, num_solid)
+
+
+def make_backdrop(name: str, rgb: Image) -> Sprite:
+    """Prepares a background for warping: four channels warp faster than three."""
+    pixels = cv2.cvtColor(rgb, cv2.COLOR_RGB2RGBA)
+    middle = np.array([[rgb.shape[1] / 2, rgb.shape[0] / 2]])
+    return Sprite(name, pixels, middle, np.ones((1, 1), np.bool_), rgb.shape[0] * rgb.shape[1])
+
+
+def _silhouette(solid: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Sample points and coarse occupancy of an object; points are probed, not averaged, so they are exact."""
+    height, width = solid.shape
+    cell = max(height, width) / SILHOUETTE_CELLS
+    rows, columns = max(1, round(height / cell)), max(1, round(width / cell))
+    y = (np.arange(rows) + 0.5) * (height / rows)
+    x = (np.arange(columns) + 0.5) * (width / columns)
+    occupied = solid[np.ix_(y.astype(np.int64), x.astype(np.int64))]
+    hit_rows, hit_columns = np.nonzero(occupied)
+    if len(hit_rows) < 8:  # thin or tiny: every solid pixel counts, thinned out evenly
+        ys, xs = np.nonzero(solid)
+        pick = np.linspace(0, len(ys) - 1, min(len(ys), 256)).astype(np.int64)
+        return np.stack([xs[pick] + 0.5, ys[pick] + 0.5], axis=1), occupied
+    return np.stack([x[hit_columns], y[hit_rows]], axis=1), occupied
+
+
+@dataclass(slots=True)
+class PictureBank:
+    """Cutouts and backgrounds by number, decoded once while memory lasts; the least recently used go first.
+
+    What a bank returns never depends on what it holds, so it changes speed and nothing else. For one thread.
+    """
+
+    objects: ObjectSource
+    """Where cutouts come from."""
+
+    backgrounds: BackgroundSource
+    """Where backgrounds come from."""
+
+    max_bytes: int = MAX_BYTES
+    """Bound of the memory for pixels; the picture in use is kept even when it is larger."""
+
+    _kept: OrderedDict[tuple[str, int], Sprite | BadFileError] = field(default_factory=OrderedDict)
+    _num_bytes: int = 0
+
+    def cutout(self, number: int) -> Sprite:
+        """The cutout of that index in the object source.
+
+        Raises:
+            BadFileError: its file cannot be used.
+        """
+
+        def read() -> Sprite:
+            cutout = self.objects.load(number)
+            return make_sprite(cutout.name, cutout.rgba)
+
+        return self._get(("cutout", number), read)
+
+    def backdrop(self, number: int) -> Sprite:
+        """The background of that index in the background source.
+
+        Raises:
+            BadFileError: its file cannot be used.
+        """
+
+        def read() -> Sprite:
+            background = self.backgrounds.load(number)
+            return make_backdrop(background.name, background.rgb)
+
+        return self._get(("background", number), read)
+
+    def _get(self, key: tuple[str, int], read: Callable[[], Sprite]) -> Sprite:
+        held = self._kept.get(key)
+        if held is None:
+            try:
+                held = read()
+                self._num_bytes += held.pixels.nbytes
+            except BadFileError as error:
+                held = error
+            self._kept[key] = held
+            self._shrink(key)
+        self._kept.move_to_end(key)
+        if isinstance(held, BadFileError):
+            raise held.with_traceback(None)
+        return held
+
+    def _shrink(self, newest: tuple[str, int]) -> None:
+        """Forgets the least recently used pictures until the bound holds."""
+        for key in list(self._kept):
+            if self._num_bytes <= self.max_bytes:
+                return
+            held = self._kept[key]
+            if key != newest and isinstance(held, Sprite):
+                self._num_bytes -= held.pixels.nbytes
+                del self._kept[key]

@@ -1,0 +1,286 @@
+"""Draws scenes: a pure function of configuration, seed, index and sources.
+
+Pictures and motion are drawn from two separate random streams, so that a file left out changes which pictures appear,
+not how they move. Whether an object can be seen is decided on a few hundred sample points of its silhouette, with plain
+arithmetic, so that every machine draws the same scenes.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shards.errors import BadFileError, SourceError
+from shards.rng import generator
+from synth.bank import PictureBank, Sprite
+from synth.config import SceneConfig, SynthConfig
+from synth.geometry import Maps, apply, camera_maps, compose, invert, object_maps
+from synth.motion import Curve, Moments, accelerate, approach, control_times, glide, make_curve, sway
+from synth.scene import Camera, Scene, SceneBackground, SceneObject
+from synth.types import BackgroundSource, ObjectSource
+
+ReportBad: TypeAlias = Callable[[str, BadFileError], None]
+"""Told of every file that is passed over: its printable name, and why it cannot be used."""
+
+MAX_BAD = 100
+"""Unusable files in a row before a source is given up."""
+
+MAX_TRIES = 60
+"""Places tried for an object before the best one is taken."""
+
+TRIES_PER_SIZE = 6
+"""Tries before an object that finds no place is made a tenth smaller."""
+
+CHECKS = 9
+"""Moments, evenly over the video, at which an object's place in the frame is checked."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Stage:
+    """What objects are placed on. Lengths are in frame diagonals."""
+
+    config: SceneConfig
+    height: float
+    width: float
+    moments: Moments
+    camera: Camera
+    camera_maps: Maps
+    """World to frame at the moments, ``(T, 2, 3)``."""
+
+    @property
+    def frame(self) -> tuple[float, float]:
+        """Height and width of the frame in its diagonals."""
+        return self.height, self.width
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Placed:
+    """An object of a growing scene, how it looks and where it is."""
+
+    item: SceneObject
+    sprite: Sprite
+    maps: Maps
+    """Cutout's pixels to world at the moments, ``(T, 2, 3)``."""
+
+
+def make_scene(
+    config: SynthConfig, seed: int, index: int, objects: ObjectSource, backgrounds: BackgroundSource
+) -> Scene:
+    """Draws one scene; see :func:`compose_scene`, which reuses decoded pictures between scenes."""
+    return compose_scene(config, seed, index, PictureBank(objects, backgrounds))
+
+
+def compose_scene(
+    config: SynthConfig, seed: int, index: int, bank: PictureBank, report_bad: ReportBad | None = None
+) -> Scene:
+    """Draws one scene.
+
+    Args:
+        config: what is drawn; of the frame size only the aspect matters, number of frames and quality do not.
+        seed: the data set's seed, 0 <= seed < 2**64.
+        index: index of the scene, 0 <= index < 2**64.
+        bank: where pictures come from.
+        report_bad: called with every file that cannot be used, and another picture is drawn. None: the error stops.
+
+    Raises:
+        BadFileError: a drawn file cannot be used and ``report_bad`` is None.
+        SourceError: a source is empty, or ``MAX_BAD`` files in a row cannot be used.
+    """
+    pictures = generator(seed, 0, index, "scene pictures")
+    motion = generator(seed, 0, index, "scene motion")
+    aspect = config.size[1] / config.size[0]
+    num_objects = int(motion.integers(config.objects_per_video[0], config.objects_per_video[1] + 1))
+    stage = _make_stage(motion, config.scene, aspect)
+    number, backdrop = _draw_picture(pictures, bank.backdrop, bank.backgrounds, set(), report_bad)
+    background = _place_background(motion, stage, bank.backgrounds.name, number, backdrop)
+    ids = (motion.permutation(num_objects) + 1).tolist()
+    depths = motion.permutation(num_objects).tolist()
+    placed: list[_Placed] = []
+    taken: set[int] = set()
+    for object_id, depth in zip(ids, depths, strict=True):
+        number, sprite = _draw_picture(pictures, bank.cutout, bank.objects, taken, report_bad)
+        taken.add(number)
+        still: Curve = (0.0,)
+        depth_curve = (float(depth),)
+        item = SceneObject(
+            object_id, bank.objects.name, sprite.name, number, False, still, still, still, still, depth_curve
+        )
+        placed.append(_place_object(motion, stage, item, sprite, placed))
+    items = sorted((entry.item for entry in placed), key=lambda item: item.id)
+    return Scene(seed, index, aspect, stage.camera, background, tuple(items))
+
+
+def _draw_picture(
+    rng: np.random.Generator,
+    load: Callable[[int], Sprite],
+    source: ObjectSource | BackgroundSource,
+    taken: set[int],
+    report_bad: ReportBad | None,
+) -> tuple[int, Sprite]:
+    """Draws a usable picture, one that is not taken yet while the source has others."""
+    if len(source) == 0:
+        raise SourceError(f"{source.name}: the source holds no pictures")
+    for _ in range(MAX_BAD):
+        number = int(rng.integers(len(source)))
+        for _ in range(8):  # a second copy of an object is a distractor, which nobody asked for here
+            if number not in taken:
+                break
+            number = int(rng.integers(len(source)))
+        try:
+            return number, load(number)
+        except BadFileError as error:
+            if report_bad is None:
+                raise
+            report_bad(f"{source.name}/{source.labels[number]}", error)
+    raise SourceError(
+        f"{source.name}: {MAX_BAD} drawn files in a row cannot be used; run vosdata inspect on the source"
+    )
+
+
+def _make_stage(rng: np.random.Generator, config: SceneConfig, aspect: float) -> _Stage:
+    """Draws the camera and prepares what every object is checked against."""
+    height, width = 1 / math.hypot(1, aspect), aspect / math.hypot(1, aspect)
+    moments = Moments(np.linspace(0.0, 1.0, CHECKS))
+    camera = _draw_camera(rng, config)
+    return _Stage(config, height, width, moments, camera, camera_maps(camera, moments, (height, width)))
+
+
+def _draw_camera(rng: np.random.Generator, config: SceneConfig) -> Camera:
+    """A gentle pan, zoom and roll around the resting view."""
+    distance = rng.uniform(0.0, config.camera_pan)
+    direction = rng.uniform(0.0, 2 * math.pi)
+    bend = rng.uniform(-0.5, 0.5)
+    along = distance * (glide(1.0) + accelerate(bend))
+    zoom = config.camera_zoom ** rng.uniform(-1.0, 1.0)
+    roll = rng.uniform(-config.camera_rotation, config.camera_rotation)
+    # The zoom starts or ends at 1 and is never below: the photograph is never drawn smaller than it must be.
+    magnification = approach(zoom) * max(1.0, 1.0 / zoom)
+    return Camera(
+        x=make_curve(along * math.cos(direction)),
+        y=make_curve(along * math.sin(direction)),
+        zoom=make_curve(magnification),
+        rotation=make_curve(glide(roll)),
+    )
+
+
+def _place_background(
+    rng: np.random.Generator, stage: _Stage, source: str, number: int, backdrop: Sprite
+) -> SceneBackground:
+    """Makes the photograph just large enough for all that the camera sees, and shifts it within what is left over."""
+    camera = stage.camera
+    roll = math.radians(max(map(abs, camera.rotation)))
+    view_width = (stage.width + math.sin(roll) * stage.height) / min(camera.zoom)
+    view_height = (stage.height + math.sin(roll) * stage.width) / min(camera.zoom)
+    view_width += 2 * max(map(abs, camera.x)) * stage.width
+    view_height += 2 * max(map(abs, camera.y)) * stage.height
+    height, width = backdrop.size
+    diagonal = math.hypot(height, width)
+    size = max(view_width / width, view_height / height) * diagonal
+    slack_x = (size * width / diagonal - view_width) / stage.width
+    slack_y = (size * height / diagonal - view_height) / stage.height
+    x = 0.5 + slack_x * rng.uniform(-0.5, 0.5)
+    y = 0.5 + slack_y * rng.uniform(-0.5, 0.5)
+    mirrored = bool(rng.random() < stage.config.mirror)
+    return SceneBackground(
+        source, backdrop.name, number, mirrored, make_curve(x)[0], make_curve(y)[0], make_curve(size)[0]
+    )
+
+
+def _place_object(
+    rng: np.random.Generator, stage: _Stage, blank: SceneObject, sprite: Sprite, others: list[_Placed]
+) -> _Placed:
+    """Tries places and paths until every object can be seen well enough; else takes the best one tried."""
+    config = stage.config
+    area = math.exp(rng.uniform(math.log(config.area[0]), math.log(config.area[1])))
+    mirrored = bool(rng.random() < config.mirror)
+    tried: list[tuple[float, _Placed]] = []
+    for attempt in range(MAX_TRIES):
+        shrink = 0.9 ** (attempt // TRIES_PER_SIZE)
+        path = _draw_path(rng, stage, area * shrink**2, sprite)
+        item = replace(blank, mirrored=mirrored, x=path.x, y=path.y, size=path.size, rotation=path.rotation)
+        candidate = _Placed(item, sprite, object_maps(item, stage.moments, sprite.size, stage.frame))
+        margin = _margin(stage, candidate, others)
+        if margin >= 0:
+            return candidate
+        tried.append((margin, candidate))
+    return max(tried, key=lambda entry: entry[0])[1]
+
+
+@dataclass(frozen=True, slots=True)
+class _Path:
+    """Curves of one object."""
+
+    x: Curve
+    y: Curve
+    size: Curve
+    rotation: Curve
+
+
+def _draw_path(rng: np.random.Generator, stage: _Stage, area: float, sprite: Sprite) -> _Path:
+    """Draws one path: straight on with acceleration and sway, turning and changing size evenly."""
+    config = stage.config
+    distance = rng.uniform(*config.displacement)
+    direction = rng.uniform(0.0, 2 * math.pi)
+    acceleration = rng.uniform(0.0, config.acceleration)
+    bend = rng.uniform(0.0, 2 * math.pi)
+    swing = sway(rng.uniform(0.0, config.sway), rng.uniform(0.5, 1.5), rng.uniform(0.0, 1.0))
+    along, pull = glide(distance), accelerate(acceleration)
+    x = along * math.cos(direction) + pull * math.cos(bend) - swing * math.sin(direction)
+    y = along * math.sin(direction) + pull * math.sin(bend) + swing * math.cos(direction)
+    middle_x, middle_y = rng.uniform(0.2, 0.8, 2)
+    ratio = config.scale_change ** rng.uniform(-1.0, 1.0)
+    tilt = rng.uniform(-config.tilt, config.tilt)
+    turn = rng.uniform(-config.rotation, config.rotation)
+    height, width = sprite.size
+    size = math.sqrt(area * stage.height * stage.width / sprite.num_solid)  # diagonals per pixel of the cutout
+    size = min(size, config.max_extent * min(stage.height / height, stage.width / width)) * math.hypot(height, width)
+    return _Path(
+        x=make_curve(middle_x + x / stage.width),
+        y=make_curve(middle_y + y / stage.height),
+        size=make_curve(size * approach(ratio)),
+        rotation=make_curve(tilt + turn * (control_times() - 0.5)),
+    )
+
+
+def _margin(stage: _Stage, new: _Placed, others: list[_Placed]) -> float:
+    """How much better than asked for the worst object can be seen; negative when one cannot be seen well enough."""
+    config = stage.config
+    inside = _inside(apply(compose(stage.camera_maps, new.maps), new.sprite.points), stage.frame)
+    margin = min(float(inside.mean()) - config.in_frame, float(inside[0].mean()) - config.first_visible)
+    if margin < 0:
+        return margin
+    everyone = [*others, new]
+    for entry in everyone:
+        nearer = [other for other in everyone if other.item.depth[0] < entry.item.depth[0]]
+        if entry is new or new in nearer:
+            margin = min(margin, _first_visible(stage, entry, nearer) - config.first_visible)
+    return margin
+
+
+def _first_visible(stage: _Stage, entry: _Placed, nearer: list[_Placed]) -> float:
+    """Share of an object that the first frame shows."""
+    world = apply(entry.maps[0], entry.sprite.points)
+    visible = _inside(apply(stage.camera_maps[0], world), stage.frame)
+    for other in nearer:
+        visible &= ~_hits(other.sprite, apply(invert(other.maps[0]), world))
+    return float(visible.mean())
+
+
+def _inside(points: NDArray[np.float64], frame: tuple[float, float]) -> NDArray[np.bool_]:
+    """Which points ``(..., P, 2)`` lie inside the frame: ``bool (..., P)``."""
+    x, y = points[..., 0], points[..., 1]
+    inside: NDArray[np.bool_] = (x >= 0) & (y >= 0) & (x < frame[1]) & (y < frame[0])
+    return inside
+
+
+def _hits(sprite: Sprite, points: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which points ``(P, 2)``, in the cutout's pixels, lie on its silhouette: ``bool (P,)``."""
+    rows, columns = sprite.occupied.shape
+    x = np.floor(points[:, 0] * (columns / sprite.size[1])).astype(np.int64)
+    y = np.floor(points[:, 1] * (rows / sprite.size[0])).astype(np.int64)
+    inside = (x >= 0) & (y >= 0) & (x < columns) & (y < rows)
+    hits: NDArray[np.bool_] = inside & sprite.occupied[np.where(inside, y, 0), np.where(inside, x, 0)]
+    return hits

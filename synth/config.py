@@ -1,0 +1,157 @@
+"""What can be chosen about SynthVOS: every key with its unit and range.
+
+The A-GAME paper says two things of SynthVOS: 1 to 5 objects of MSRA10k are pasted on an image of VOC2012, and the
+objects are moved across the image. Everything else here is our choice, and a key.
+"""
+
+import difflib
+from collections.abc import Iterable
+from typing import Annotated, Any
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+
+def _ascending(bounds: tuple[float, float]) -> tuple[float, float]:
+    if bounds[0] > bounds[1]:
+        raise ValueError(f"the first number must not be larger than the second, got {bounds[0]:g} and {bounds[1]:g}")
+    return bounds
+
+
+Share = Annotated[float, Field(ge=0, le=1)]
+AreaRange = Annotated[
+    tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(gt=0, le=1)]], AfterValidator(_ascending)
+]
+DistanceRange = Annotated[
+    tuple[Annotated[float, Field(ge=0, le=2)], Annotated[float, Field(ge=0, le=2)]], AfterValidator(_ascending)
+]
+
+
+class SceneConfig(BaseModel):
+    """How scenes are drawn. Distances are in frame diagonals, angles in degrees, time in whole videos."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    area: AreaRange = (0.02, 0.25)
+    """Share of the frame that an object covers when the video starts; drawn log-uniformly from this range."""
+
+    max_extent: Annotated[float, Field(gt=0, le=4)] = 0.85
+    """Largest width or height of an object's box at the start, as a share of the frame's width or height."""
+
+    displacement: DistanceRange = (0.10, 0.40)
+    """Distance from an object's first place to its last, in frame diagonals; uniform."""
+
+    acceleration: Annotated[float, Field(ge=0, le=10)] = 0.3
+    """Largest change of an object's velocity, in frame diagonals per video; its direction is free, so paths bend."""
+
+    sway: Annotated[float, Field(ge=0, le=1)] = 0.02
+    """Largest amplitude of a gentle sine across an object's path, in frame diagonals."""
+
+    tilt: Annotated[float, Field(ge=0, le=180)] = 15.0
+    """Largest rotation of an object in the middle of the video, in degrees either way."""
+
+    rotation: Annotated[float, Field(ge=0, le=3600)] = 40.0
+    """Largest rotation of an object between first and last frame, in degrees either way."""
+
+    scale_change: Annotated[float, Field(ge=1, le=10)] = 1.5
+    """Largest ratio between an object's last and first size, or first and last; drawn log-uniformly."""
+
+    mirror: Share = 0.5
+    """Probability that a cutout, or the background, is mirrored left to right."""
+
+    camera_pan: Annotated[float, Field(ge=0, le=1)] = 0.06
+    """Largest distance the camera pans, in frame diagonals. 0 leaves the background a still photograph."""
+
+    camera_zoom: Annotated[float, Field(ge=1, le=4)] = 1.08
+    """Largest ratio by which the camera zooms in or out over the video. 1 is none."""
+
+    camera_rotation: Annotated[float, Field(ge=0, le=45)] = 1.5
+    """Largest roll of the camera over the video, in degrees either way."""
+
+    first_visible: Share = 0.5
+    """Least share of every object that the first frame shows: inside the frame and behind no other object."""
+
+    in_frame: Share = 0.65
+    """Least share of every object that lies inside the frame, on average over the video."""
+
+
+class SynthConfig(BaseModel):
+    """A whole synthetic data set besides seed, number of videos and sources."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    num_frames: Annotated[int, Field(ge=1, le=10_000)] = 8
+    """Frames per video."""
+
+    size: tuple[Annotated[int, Field(ge=16, le=8192)], Annotated[int, Field(ge=16, le=8192)]] = (240, 432)
+    """Height and width of the frames in pixels."""
+
+    frame_rate: Annotated[float, Field(gt=0, le=1000)] = 24.0
+    """Frames per second that viewers should assume; moves nothing."""
+
+    quality: Annotated[int, Field(ge=1, le=100)] = 95
+    """JPEG quality of the frames."""
+
+    objects_per_video: tuple[Annotated[int, Field(ge=1, le=254)], Annotated[int, Field(ge=1, le=254)]] = (1, 5)
+    """Fewest and most objects in a video; uniform."""
+
+    scene: SceneConfig = SceneConfig()
+    """How scenes are drawn."""
+
+    @model_validator(mode="after")
+    def _objects_ascend(self) -> "SynthConfig":
+        if self.objects_per_video[0] > self.objects_per_video[1]:
+            low, high = self.objects_per_video
+            raise ValueError(f"objects_per_video: the fewest ({low}) must not exceed the most ({high})")
+        return self
+
+
+def make_config(values: dict[str, Any], overrides: Iterable[str] = ()) -> SynthConfig:
+    """Builds a checked configuration.
+
+    Args:
+        values: top-level keys of :class:`SynthConfig`; missing ones keep their default.
+        overrides: ``key=value`` texts with dotted keys, such as ``scene.area=0.02,0.1``; the value is YAML, and a comma
+            makes a list. They win over ``values``.
+
+    Raises:
+        ValueError: an unknown key (the message names the nearest one), or a value outside its range.
+    """
+    merged: dict[str, Any] = dict(values)
+    for override in overrides:
+        key, value = _parse_override(override)
+        *groups, last = key.split(".")
+        target = merged
+        for group in groups:
+            target = target.setdefault(group, {})
+        target[last] = value
+    try:
+        return SynthConfig.model_validate(merged)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        message = first["msg"].removeprefix("Value error, ")
+        raise ValueError(f"{key}: {message}, got {first['input']!r}" if key else message) from None
+
+
+def _parse_override(override: str) -> tuple[str, Any]:
+    """Splits ``key=value`` and checks the key."""
+    key, equals, text = override.partition("=")
+    key = key.strip()
+    if not equals:
+        raise ValueError(f"--set wants key=value, such as scene.area=0.02,0.1, got {override!r}")
+    known = known_keys()
+    if key not in known:
+        near = difflib.get_close_matches(key, known, n=1) or difflib.get_close_matches(f"scene.{key}", known, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(known)}"
+        raise ValueError(f"--set: unknown key {key!r}; {hint}")
+    try:
+        return key, yaml.safe_load(f"[{text}]" if "," in text and not text.strip().startswith("[") else text)
+    except yaml.YAMLError:
+        raise ValueError(f"--set {key}: cannot read the value {text!r}") from None
+
+
+def known_keys() -> list[str]:
+    """Every key that an override may name."""
+    top = [key for key in SynthConfig.model_fields if key != "scene"]
+    return top + [f"scene.{key}" for key in SceneConfig.model_fields]

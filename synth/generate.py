@@ -1,0 +1,183 @@
+"""SynthVOS as a plan of shards: which scenes go where, and how a scene becomes a record."""
+
+import math
+from collections.abc import Iterator
+from typing import Any, Literal
+
+from shards.codec import encode_jpeg
+from shards.errors import BadFileError, SourceError
+from shards.plan import SetDescription, Skipped
+from shards.types import Record, StoredFrame
+from synth.bank import PictureBank
+from synth.compose import compose_scene
+from synth.config import SynthConfig
+from synth.render import Renderer, single_threaded_opencv
+from synth.scene import SCENE_VERSION, Scene
+from synth.types import BackgroundSource, ObjectSource
+
+MAX_VIDEOS_PER_SHARD = 100
+"""Videos of 8 frames at 240x432 take about 25 MB; small shards are cheap to redo after a kill."""
+
+MIN_SHARDS = 8
+"""Small sets are cut finer, so that several workers have work."""
+
+RENDERER_VERSION = 1
+"""Raised whenever the same scene gives other pixels; part of the configuration, so that old and new never mix."""
+
+OnBad = Literal["stop", "skip"]
+
+
+class SynthPlan:
+    """Plans a SynthVOS shard set; a :class:`shards.plan.ShardPlan`.
+
+    Every video is a pure function of (configuration, seed, index, sources), so any process can make any shard.
+    """
+
+    def __init__(
+        self,
+        config: SynthConfig,
+        objects: ObjectSource,
+        backgrounds: BackgroundSource,
+        num_videos: int,
+        seed: int = 0,
+        *,
+        name: str = "synthvos",
+        split: str = "train",
+        on_bad: OnBad = "stop",
+    ) -> None:
+        """Checks the call and fingerprints the sources, which reads every file of them once.
+
+        Args:
+            config: what the videos look like.
+            objects: where cutouts come from.
+            backgrounds: where backgrounds come from.
+            num_videos: number of videos, at least 1.
+            seed: 0 <= seed < 2**64; another seed gives other videos.
+            name: name of the shard set.
+            split: split that the set is said to be.
+            on_bad: ``"stop"``: a file that cannot be used ends the run with an error; ``"skip"``: another picture is
+                drawn instead, and every such file is reported once per shard.
+
+        Raises:
+            ValueError: number of videos or seed is out of range.
+            SourceError: a source is empty.
+            BadFileError: a source lists files that cannot be used, and ``on_bad`` is ``"stop"``.
+        """
+        if num_videos < 1:
+            raise ValueError(f"the number of videos must be at least 1, got {num_videos}")
+        if not 0 <= seed < 2**64:
+            raise ValueError(f"the seed must lie in [0, 2**64), got {seed}")
+        for source in (objects, backgrounds):
+            if len(source) == 0:
+                raise SourceError(f"{source.name}: the source holds no pictures")
+            if on_bad == "stop" and source.problems:
+                raise BadFileError(
+                    f"{source.name}: {len(source.problems)} files cannot be used, the first: {source.problems[0]}. "
+                    "Repair or remove them, or go on without them with --on-bad skip."
+                )
+        self.config = config
+        self.objects = objects
+        self.backgrounds = backgrounds
+        self.num_records = num_videos
+        self.seed = seed
+        self.name = name
+        self.split = split
+        self.on_bad = on_bad
+        self._fingerprints = (objects.fingerprint(), backgrounds.fingerprint())
+
+    @property
+    def videos_per_shard(self) -> int:
+        """Videos in every shard but the last, which may hold fewer."""
+        return min(MAX_VIDEOS_PER_SHARD, math.ceil(self.num_records / MIN_SHARDS))
+
+    @property
+    def num_shards(self) -> int:
+        """Number of shards, a function of the number of videos alone."""
+        return math.ceil(self.num_records / self.videos_per_shard)
+
+    def configuration(self) -> dict[str, Any]:
+        """Everything that determines the bytes.
+
+        What to do with bad files is not part of it: a run that stopped at one may be continued without it.
+        """
+        return {
+            "maker": "synthvos",
+            "scene_version": SCENE_VERSION,
+            "renderer_version": RENDERER_VERSION,
+            "num_videos": self.num_records,
+            "seed": self.seed,
+            "synth": self.config.model_dump(mode="json"),
+            "objects": _describe(self.objects, self._fingerprints[0]),
+            "backgrounds": _describe(self.backgrounds, self._fingerprints[1]),
+        }
+
+    def description(self) -> SetDescription:
+        """What dataset.json and the card say."""
+        low, high = self.config.objects_per_video
+        height, width = self.config.size
+        text = (
+            f"Synthetic videos for video object segmentation: {low} to {high} objects cut from {self.objects.name} "
+            f"move over photographs of {self.backgrounds.name}, {self.config.num_frames} frames of {height}x{width} "
+            f"each, with exact masks. Every record carries its scene, from which it can be rendered again.\n\n"
+            f"The idea is SynthVOS of Johnander et al., A Generative Appearance Model for End-to-End Video Object "
+            f"Segmentation (CVPR 2019). Made by `vosdata synth`, seed {self.seed}."
+        )
+        return SetDescription(
+            frame_size=self.config.size,
+            frame_rate=self.config.frame_rate,
+            source_fingerprint="+".join(self._fingerprints),
+            licence=self._licence(),
+            title="SynthVOS",
+            text=text,
+        )
+
+    def records(self, shard: int) -> Iterator[Record | Skipped]:
+        """Draws, renders and encodes the videos of one shard.
+
+        Raises:
+            BadFileError: a drawn picture cannot be used and ``on_bad`` is ``"stop"``.
+        """
+        bank = PictureBank(self.objects, self.backgrounds)
+        renderer = Renderer(bank, self.config.size, self.config.num_frames)
+        reported: dict[str, Skipped] = {}
+        if shard == 0:
+            for source in (self.objects, self.backgrounds):
+                yield from (Skipped(f"{source.name}/{problem.name}", problem.reason) for problem in source.problems)
+        for index in range(shard * self.videos_per_shard, min((shard + 1) * self.videos_per_shard, self.num_records)):
+            known = len(reported)
+            with single_threaded_opencv():
+                scene = self._draw(index, bank, reported)
+                video = renderer.render(scene)
+            yield from list(reported.values())[known:]
+            images = [encode_jpeg(frame, self.config.quality) for frame in video.frames]
+            frames = (StoredFrame(t, image, video.masks[t]) for t, image in enumerate(images))
+            yield self._record(scene, tuple(frames))
+
+    def _draw(self, index: int, bank: PictureBank, reported: dict[str, Skipped]) -> Scene:
+        def report(name: str, error: BadFileError) -> None:
+            reported.setdefault(name, Skipped(name, str(error)))
+
+        try:
+            return compose_scene(self.config, self.seed, index, bank, report if self.on_bad == "skip" else None)
+        except BadFileError as error:
+            raise BadFileError(f"{error}. Repair or remove it, or go on without it with --on-bad skip.") from error
+
+    def _record(self, scene: Scene, frames: tuple[StoredFrame, ...]) -> Record:
+        return Record(
+            sequence=f"{scene.index:06d}",
+            frames=frames,
+            height=self.config.size[0],
+            width=self.config.size[1],
+            source=f"{self.objects.name} over {self.backgrounds.name}",
+            licence=self._licence(),
+            provenance=f"vosdata synth: scene {scene.index} of seed {scene.seed}",
+            extra={"scene": scene.to_json()},
+        )
+
+    def _licence(self) -> str:
+        licences = dict.fromkeys((self.objects.licence, self.backgrounds.licence))
+        return "; ".join(licence for licence in licences if licence)
+
+
+def _describe(source: ObjectSource | BackgroundSource, fingerprint: str) -> dict[str, Any]:
+    return {"name": source.name, "num_pictures": len(source), "fingerprint": fingerprint}

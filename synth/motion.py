@@ -1,0 +1,110 @@
+"""How things move: smooth curves of time, and the named laws that make them.
+
+A curve is a tuple of control values over the time of the video, which runs from 0 (first frame) to 1 (last frame). One
+value is a constant; K >= 4 values are a uniform cubic B-spline with K - 3 equal intervals. So position, velocity and
+acceleration are continuous, and the curve never leaves the range of its control values: whoever bounds the control
+values has bounded the motion, at any number of frames.
+
+A law returns control values for one way of moving; laws are added or multiplied. New laws change no stored form.
+"""
+
+import math
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Curve: TypeAlias = tuple[float, ...]
+"""Control values: one for a constant, at least four for a cubic B-spline."""
+
+NUM_CONTROL = 11
+"""Control values that the laws make: 8 intervals, enough for two cycles of a sine."""
+
+DECIMALS = 6
+"""Decimals kept in a curve. A millionth of the frame is invisible, makes scenes short, and hides that ``sin`` differs
+in its last bit between machines."""
+
+
+def make_curve(values: NDArray[np.float64] | float) -> Curve:
+    """Rounds control values to what is stored; equal values become a constant.
+
+    Args:
+        values: ``float64 (K,)`` control values or one number.
+    """
+    rounded = tuple(round(float(value), DECIMALS) + 0.0 for value in np.atleast_1d(values))  # + 0.0: no minus zero
+    return rounded[:1] if len(set(rounded)) == 1 else rounded
+
+
+def spline_basis(num_control: int, times: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Weights of the control values at given times.
+
+    Args:
+        num_control: number of control values K, 1 or at least 4.
+        times: ``float64 (T,)`` in [0, 1].
+
+    Returns:
+        ``float64 (T, K)``; every row is non-negative and sums to one.
+
+    Raises:
+        ValueError: ``num_control`` is neither 1 nor at least 4.
+    """
+    if num_control == 1:
+        return np.ones((len(times), 1))
+    if num_control < 4:
+        raise ValueError(f"a curve has one control value or at least four, got {num_control}")
+    intervals = num_control - 3
+    first = np.clip(np.floor(times * intervals).astype(np.int64), 0, intervals - 1)
+    u = times * intervals - first
+    weights = np.stack([(1 - u) ** 3, 3 * u**3 - 6 * u**2 + 4, -3 * u**3 + 3 * u**2 + 3 * u + 1, u**3], axis=1) / 6
+    basis = np.zeros((len(times), num_control))
+    np.put_along_axis(basis, first[:, None] + np.arange(4), weights, axis=1)
+    return basis
+
+
+class Moments:
+    """Times at which many curves are evaluated; the weights of their control values are computed once."""
+
+    def __init__(self, times: NDArray[np.float64]) -> None:
+        """Takes times ``float64 (T,)`` in [0, 1]."""
+        self.times = times
+        self._bases: dict[int, NDArray[np.float64]] = {}
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+    def values(self, curve: Curve) -> NDArray[np.float64]:
+        """Values of a curve at these times: ``float64 (T,)``."""
+        if len(curve) not in self._bases:
+            self._bases[len(curve)] = spline_basis(len(curve), self.times)
+        values: NDArray[np.float64] = self._bases[len(curve)] @ np.array(curve)
+        return values
+
+
+def frame_moments(num_frames: int) -> Moments:
+    """Times of the frames: evenly from 0 to 1; a single frame is at 0."""
+    return Moments(np.linspace(0.0, 1.0, num_frames))
+
+
+def control_times() -> NDArray[np.float64]:
+    """Times at which a law is sampled for its control values (Greville abscissae): straight lines come out exact."""
+    return (np.arange(NUM_CONTROL) - 1.0) / (NUM_CONTROL - 3)
+
+
+def glide(change: float) -> NDArray[np.float64]:
+    """Constant velocity: ``change`` over the whole video, zero in its middle."""
+    return change * (control_times() - 0.5)
+
+
+def accelerate(acceleration: float) -> NDArray[np.float64]:
+    """Constant acceleration per (video length)^2, at rest and zero in the middle of the video."""
+    return 0.5 * acceleration * (control_times() - 0.5) ** 2
+
+
+def sway(amplitude: float, cycles: float, phase: float) -> NDArray[np.float64]:
+    """A sine of ``cycles`` periods over the video; ``phase`` in periods."""
+    return amplitude * np.sin(2 * math.pi * (cycles * control_times() + phase))
+
+
+def approach(ratio: float) -> NDArray[np.float64]:
+    """Scale that grows evenly from 1 in the first frame to ``ratio`` in the last (shrinks when below 1)."""
+    return np.exp(math.log(ratio) * control_times())
