@@ -1,0 +1,70 @@
+"""What a stream yields: the snippets of one training step, as tensors."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SnippetBatch:
+    """B snippets of T frames. Still bytes: normalise on the device.
+
+    The memory of a batch belongs to whoever holds it: it never changes while a tensor that looks into it is alive. Let
+    batches go when they are used up, and the stream uses their memory again.
+    """
+
+    frames: Tensor
+    """``uint8 (B, T, 3, H, W)``, RGB. Lies in memory as (B, T, H, W, 3): ``channels_last`` after ``flatten(0, 1)``."""
+
+    masks: Tensor
+    """``uint8 (B, T, H, W)``: 0 background, 1..254 object ids, 255 void; 255 all over where unannotated.
+
+    Streams of one object have the drawn object as 1 and all others as 0. Streams of all objects have ids as stored,
+    those of objects that first appear later in the snippet included.
+    """
+
+    annotated: Tensor
+    """``bool (B, T)``: whether the frame has a mask at all."""
+
+    keys: list[str]
+    """Snippet keys, such as ``davis2017/bear[10-17]#1``."""
+
+    epoch: int
+    """Epoch of the batch's first snippet."""
+
+    position: int
+    """Place in that epoch of the batch's first snippet."""
+
+    def __post_init__(self) -> None:
+        if self.frames.ndim != 5 or self.frames.shape[2] != 3 or self.frames.dtype != torch.uint8:
+            raise ValueError(
+                f"frames must be uint8 (B, T, 3, H, W), got {self.frames.dtype} {tuple(self.frames.shape)}"
+            )
+        num_batch, num_frames, _, height, width = self.frames.shape
+        if self.masks.shape != (num_batch, num_frames, height, width) or self.masks.dtype != torch.uint8:
+            raise ValueError(f"masks must be uint8 (B, T, H, W), got {self.masks.dtype} {tuple(self.masks.shape)}")
+        if self.annotated.shape != (num_batch, num_frames) or self.annotated.dtype != torch.bool:
+            raise ValueError(f"annotated must be bool (B, T), got {self.annotated.dtype} {tuple(self.annotated.shape)}")
+        if len(self.keys) != num_batch:
+            raise ValueError(f"expected {num_batch} keys, got {len(self.keys)}")
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> "SnippetBatch":
+        """The same batch on another device."""
+        return replace(
+            self,
+            frames=self.frames.to(device, non_blocking=non_blocking),
+            masks=self.masks.to(device, non_blocking=non_blocking),
+            annotated=self.annotated.to(device, non_blocking=non_blocking),
+        )
+
+    def __len__(self) -> int:
+        """Number of snippets."""
+        return len(self.keys)
+
+    def __repr__(self) -> str:
+        num_batch, num_frames, _, height, width = self.frames.shape
+        return (
+            f"SnippetBatch({num_batch} snippets of {num_frames} frames of {height}x{width}, {self.frames.device}, "
+            f"epoch {self.epoch}, position {self.position})"
+        )

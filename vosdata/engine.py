@@ -1,0 +1,256 @@
+"""Runs decode threads ahead of the consumer and hands over finished batches in order.
+
+The threads live in the consumer's process. They fill batch memory in place and take snippets one by one, so a batch is
+shared by all of them; what a batch holds depends on its positions alone, never on which thread was faster.
+
+Batch memory is reused, because writing into fresh pages costs as much as half of the decoding. A batch's memory returns
+to the pool when the last array or tensor that looks into it is gone, and not before: a batch that the consumer keeps
+never changes.
+"""
+
+import threading
+import weakref
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Filler(Protocol):
+    """What a decode thread calls; one for each thread."""
+
+    def fill(
+        self, position: int, frames: NDArray[np.uint8], masks: NDArray[np.uint8], annotated: NDArray[np.bool_]
+    ) -> str:
+        """Fills one place of a batch with the snippet at a global position and returns its key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """Which global positions a rank's batches hold."""
+
+    first: int
+    """Global position at which the first global batch starts."""
+
+    batch: int
+    """Snippets in a batch of one rank."""
+
+    rank: int
+    """This rank, 0 <= rank < num_ranks."""
+
+    num_ranks: int
+    """Ranks that share a global batch."""
+
+    def positions(self, step: int) -> range:
+        """Global positions of this rank's batch number ``step``, counted from ``first``."""
+        start = self.first + (step * self.num_ranks + self.rank) * self.batch
+        return range(start, start + self.batch)
+
+
+@dataclass(slots=True, eq=False)
+class RawBatch:
+    """A batch as arrays."""
+
+    positions: range
+    """Global positions of the snippets."""
+
+    frames: NDArray[np.uint8]
+    """``uint8 (B, T, H, W, 3)``."""
+
+    masks: NDArray[np.uint8]
+    """``uint8 (B, T, H, W)``."""
+
+    annotated: NDArray[np.bool_]
+    """``bool (B, T)``."""
+
+    keys: list[str]
+    """Snippet keys, one for each place of the batch."""
+
+
+@dataclass(slots=True, eq=False)
+class _Pending:
+    """A batch that is being filled."""
+
+    batch: RawBatch
+    num_taken: int = 0
+    num_finished: int = 0
+    errors: dict[int, BaseException] = field(default_factory=dict)
+
+    @property
+    def complete(self) -> bool:
+        return self.num_finished == len(self.batch.positions)
+
+
+class _Lease:
+    """Stands for one use of a piece of memory; arrays that look into it keep it alive."""
+
+    def __init__(self, memory: NDArray[np.uint8]) -> None:
+        self.memory = memory
+
+    @property
+    def __array_interface__(self) -> dict[str, Any]:
+        return self.memory.__array_interface__
+
+
+class BatchMemory:
+    """Makes batches out of memory that is used again once nobody looks at it any more."""
+
+    def __init__(self, shape: tuple[int, int, int, int], num_kept: int) -> None:
+        """Allocates nothing yet.
+
+        Args:
+            shape: (B, T, H, W).
+            num_kept: how many free pieces of memory to keep, each B T H W 4 bytes.
+        """
+        self._shape = shape
+        # append and pop of a deque are atomic: memory may come back in any thread, even inside a locked section
+        self._free: deque[NDArray[np.uint8]] = deque(maxlen=num_kept)
+
+    def new_batch(self, positions: range) -> RawBatch:
+        """An unfilled batch."""
+        num_pixels = int(np.prod(self._shape))
+        try:
+            memory = self._free.pop()
+        except IndexError:
+            memory = np.empty(4 * num_pixels, np.uint8)
+        lease = _Lease(memory)
+        weakref.finalize(lease, self._free.append, memory).atexit = False
+        block = np.asarray(lease)
+        return RawBatch(
+            positions,
+            block[: 3 * num_pixels].reshape(*self._shape, 3),
+            block[3 * num_pixels :].reshape(self._shape),
+            np.zeros(self._shape[:2], np.bool_),
+            [""] * len(positions),
+        )
+
+
+class _Queue:
+    """What the threads and the consumer share: batches in order, at most ``prefetch`` of them not yet handed over."""
+
+    def __init__(self, memory: BatchMemory, schedule: Schedule, prefetch: int) -> None:
+        self._memory = memory
+        self._schedule = schedule
+        self._prefetch = prefetch
+        self._changed = threading.Condition()
+        self._pending: deque[_Pending] = deque()
+        self._num_opened = 0
+        self._closed = False
+
+    def take(self) -> tuple[_Pending, int] | None:
+        """The next place to fill, waiting until there is one; None when the engine is closed."""
+        with self._changed:
+            while not self._closed:
+                if self._pending and self._pending[-1].num_taken < len(self._pending[-1].batch.positions):
+                    newest = self._pending[-1]
+                    newest.num_taken += 1
+                    return newest, newest.num_taken - 1
+                if len(self._pending) < self._prefetch:
+                    positions = self._schedule.positions(self._num_opened)
+                    self._pending.append(_Pending(self._memory.new_batch(positions)))
+                    self._num_opened += 1
+                    self._changed.notify_all()
+                else:
+                    self._changed.wait()
+            return None
+
+    def finish(self, pending: _Pending, place: int, error: BaseException | None) -> None:
+        """Reports a place as filled or failed."""
+        with self._changed:
+            pending.num_finished += 1
+            if error is not None:
+                pending.errors[place] = error
+            if pending.complete:
+                self._changed.notify_all()
+
+    def next_batch(self) -> RawBatch:
+        """The next batch, waiting until it is complete; raises the error of its first place that failed."""
+        with self._changed:
+            while not self._closed and not (self._pending and self._pending[0].complete):
+                self._changed.wait()
+            if self._closed:
+                raise ValueError("the engine is closed")
+            done = self._pending.popleft()
+            self._changed.notify_all()
+        if done.errors:
+            raise done.errors[min(done.errors)]
+        return done.batch
+
+    def close(self) -> None:
+        """Makes every thread return after the snippet it is at."""
+        with self._changed:
+            self._closed = True
+            self._pending.clear()
+            self._changed.notify_all()
+
+
+def _run(queue: _Queue, filler: Filler) -> None:
+    """Body of a decode thread."""
+    while (taken := queue.take()) is not None:
+        pending, place = taken
+        batch, error = pending.batch, None
+        try:
+            batch.keys[place] = filler.fill(
+                batch.positions[place], batch.frames[place], batch.masks[place], batch.annotated[place]
+            )
+        except BaseException as caught:  # the consumer raises it: a thread must never die in silence
+            error = caught
+        queue.finish(pending, place, error)
+        del taken, pending, batch, error  # a waiting thread must not keep a batch's memory from being used again
+
+
+class ThreadEngine:
+    """Decode threads in this process. Use as a context manager, or call :meth:`close`."""
+
+    def __init__(
+        self, fillers: Sequence[Filler], shape: tuple[int, int, int, int], schedule: Schedule, prefetch: int
+    ) -> None:
+        """Starts the threads.
+
+        Args:
+            fillers: one for each thread.
+            shape: (B, T, H, W) of a batch.
+            schedule: which positions the batches hold.
+            prefetch: batches that may be begun before they are asked for, 1 or more.
+
+        Raises:
+            ValueError: there is no filler, or no batch may be begun.
+        """
+        if not fillers or prefetch < 1:
+            raise ValueError(f"an engine needs at least 1 thread and 1 batch, got {len(fillers)} and {prefetch}")
+        # besides the batches in flight, one is with the consumer and one is just being let go
+        self._queue = _Queue(BatchMemory(shape, prefetch + 2), schedule, prefetch)
+        self._threads = [
+            # daemon: an engine that nobody closed must not keep the interpreter from ending
+            threading.Thread(target=_run, args=(self._queue, filler), name=f"vosdata-decode-{number}", daemon=True)
+            for number, filler in enumerate(fillers)
+        ]
+        # the threads know the queue, not the engine, so an engine that is dropped stops them
+        self._stop = weakref.finalize(self, self._queue.close)
+        for thread in self._threads:
+            thread.start()
+
+    def next_batch(self) -> RawBatch:
+        """The next batch in order, waiting for it if need be.
+
+        Raises:
+            ValueError: the engine is closed.
+            VosDataError: a snippet of the batch could not be read; the message names it. Other errors of a decode
+                thread arrive as they were raised.
+        """
+        return self._queue.next_batch()
+
+    def close(self) -> None:
+        """Stops the threads and waits until they are gone. Batches handed over before stay valid."""
+        self._stop()
+        for thread in self._threads:
+            thread.join()
+
+    def __enter__(self) -> "ThreadEngine":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
