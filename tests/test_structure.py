@@ -113,7 +113,7 @@ def test_packages_in_pyproject_are_the_folders() -> None:
 def test_recipes_are_yaml_only_and_installed_as_package_data() -> None:
     from importlib.resources import files
 
-    on_disk = {path.name for path in (ROOT / "recipes").iterdir() if path.name != "__pycache__"}
+    on_disk = {path.name for path in (ROOT / "recipes").iterdir() if path.name not in ("__pycache__", "__init__.py")}
     assert on_disk and all(name.endswith(".yaml") for name in on_disk)
     assert on_disk == {item.name for item in files("vosdata.recipes").iterdir() if item.name.endswith(".yaml")}
 

@@ -1,0 +1,274 @@
+"""Recipes: a training run as data. Every key with its meaning, unit and range, and reading one from YAML.
+
+A recipe fixes everything that determines the trained weights, together with the data it names. The keys under ``run``
+say only how the work is carried out (threads, how often to save), so a run may go on with other values of those.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+)
+
+from shards.errors import RecipeError
+from vosdata.recipe_faults import describe_faults
+from vosdata.recipe_files import apply_override, read_sections
+
+if TYPE_CHECKING:
+    from vosdata.models.agame import AGAMEConfig
+
+STRIDE = 16
+"""The network's coarsest stride: frames are trained at multiples of it, because padding would be trained on too."""
+
+
+def parse_size(value: object) -> tuple[int, int]:
+    """Reads ``"240x432"`` or ``[240, 432]`` as height and width in pixels.
+
+    Raises:
+        ValueError: it is neither, or a side is not a positive multiple of 16.
+    """
+    sides = value.lower().split("x") if isinstance(value, str) else value
+    try:
+        height, width = (int(side) for side in sides)  # type: ignore[attr-defined]
+    except (TypeError, ValueError):
+        raise ValueError("should be HEIGHTxWIDTH in pixels, such as 240x432") from None
+    if min(height, width) <= 0 or height % STRIDE or width % STRIDE:
+        raise ValueError(f"should have sides that are multiples of {STRIDE}, such as 240x432")
+    return height, width
+
+
+def parse_weight(value: object) -> float | str:
+    """Reads the weight of a shard set: a positive number, or ``size`` for its number of sequences.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if value == "size":
+        return "size"
+    try:
+        weight = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        weight = 0.0
+    if isinstance(value, bool) or not 0 < weight < float("inf"):
+        raise ValueError("should be a weight greater than 0, or size")
+    return weight
+
+
+Size = Annotated[
+    tuple[int, int], BeforeValidator(parse_size), PlainSerializer(lambda size: f"{size[0]}x{size[1]}", return_type=str)
+]
+Weight = Annotated[float | Literal["size"], BeforeValidator(parse_weight)]
+Share = Annotated[float, Field(gt=0, le=1)]
+
+
+class Section(BaseModel):
+    """A section of a recipe: frozen, and an unknown key is a fault."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+class ModelRecipe(Section):
+    """The network; the defaults are the published one. :class:`vosdata.models.agame.AGAMEConfig` says more."""
+
+    backbone: Literal["resnet18", "resnet34", "resnet50", "resnet101"] = "resnet101"
+    """Backbone architecture."""
+
+    weights: str = "imagenet"
+    """The backbone's first weights: ``imagenet`` (from the hub), ``none`` (random), or a path of a weight file."""
+
+    backbone_width: PositiveInt = 64
+    """Channels of the backbone's stem; pretrained weights need 64."""
+
+    train_from: Literal["stem", "layer1", "layer2", "layer3", "layer4", "none"] = "layer4"
+    """First backbone stage that is trained; shallower ones are frozen."""
+
+    batch_norm: Literal["per_frame", "joint", "frozen"] = "per_frame"
+    """Batch statistics of trained stages: of one time-step (published), of the whole batch, or the running ones."""
+
+    appearance_channels: PositiveInt = 512
+    """Channels in which the appearance module models target and background."""
+
+    propagation_channels: PositiveInt = 512
+    """Channels of the mask-propagation module."""
+
+    fusion_channels: PositiveInt = 512
+    """Channels between the two layers of the fusion module."""
+
+    encoding_channels: PositiveInt = 128
+    """Channels of the coarse mask encoding."""
+
+    upsampling_channels: PositiveInt = 128
+    """Channels of the upsampling module."""
+
+    regulariser: Literal["published", "paper"] = "published"
+    """How the covariances of equation 3b are regularised: r outside of the weighted mean, or inside it as printed."""
+
+    update_rate: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Learning rate lambda of equation 4."""
+
+    def config(self) -> "AGAMEConfig":
+        """The network's configuration: these keys, less ``weights``."""
+        from vosdata.models.agame import AGAMEConfig
+
+        return AGAMEConfig(**self.model_dump(exclude={"weights"}))
+
+
+class DataRecipe(Section):
+    """What is trained on."""
+
+    sets: Annotated[dict[str, Weight], Field(min_length=1)]
+    """Shard sets (names below the data root's ``shards/``, or paths) and the weight with which each is drawn.
+
+    ``size`` weighs a set by its number of sequences, as joining the sets and shuffling would.
+    """
+
+    frames: Annotated[int, Field(ge=2)]
+    """T, frames in a snippet; the first frame's mask is given, the others are predicted."""
+
+    size: Size
+    """Height and width to which frames are brought, in pixels; multiples of 16."""
+
+    flip: bool = True
+    """Whether a snippet is mirrored left to right with probability 1/2."""
+
+    min_object_pixels: PositiveInt = 25
+    """Pixels of a snippet's object in its first frame, at the size trained at, below which it is not drawn."""
+
+    epoch_size: PositiveInt | None = None
+    """Snippets in an epoch; null for one per sequence."""
+
+
+class LossRecipe(Section):
+    """What is minimised."""
+
+    fine_weight: Annotated[float, Field(ge=0)] = 1.0
+    """Weight of the cross-entropy of the final segmentation."""
+
+    coarse_weight: Annotated[float, Field(ge=0)] = 1.0
+    """Weight of the auxiliary cross-entropy of the coarse segmentation (paper section 3.4)."""
+
+    void: Literal["excluded", "published"] = "excluded"
+    """``excluded``: the mean over predicted frames' pixels of known truth.
+
+    ``published``: over all pixels of all frames, the given first one too, with void and unannotated as background.
+    """
+
+
+class TrainRecipe(Section):
+    """How long, how fast, from where."""
+
+    epochs: PositiveInt
+    """Epochs after which training ends."""
+
+    steps: PositiveInt | None = None
+    """Optimiser steps after which training ends even if epochs remain; null for no such bound."""
+
+    batch: PositiveInt
+    """B, snippets in a step, over all ranks together."""
+
+    learning_rate: PositiveFloat
+    """Adam's learning rate in the first epoch."""
+
+    lr_decay: Share
+    """Factor on the learning rate after each epoch."""
+
+    weight_decay: Annotated[float, Field(ge=0)]
+    """Adam's weight decay (L2, added to the gradient)."""
+
+    init_from: str | None = None
+    """Checkpoint or run folder whose weights training starts from; null to start from the backbone's weights."""
+
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """``auto``: bfloat16 autocast on CUDA, float32 on the CPU."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    """Determines the fresh layers' weights and the order of all draws."""
+
+
+class RunRecipe(Section):
+    """How the work is carried out; none of it changes the result."""
+
+    threads: PositiveInt = 2
+    """Threads per rank that read and decode."""
+
+    checkpoint_every: PositiveInt = 500
+    """Steps between checkpoints."""
+
+    keep: PositiveInt = 2
+    """Newest checkpoints that stay."""
+
+    log_every: PositiveInt = 10
+    """Steps between lines of ``metrics.jsonl``."""
+
+
+class Recipe(Section):
+    """Data, model and training of one run."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$")]
+    """The recipe's name; the default output is ``runs/<name>``."""
+
+    model: ModelRecipe = ModelRecipe()
+    data: DataRecipe
+    loss: LossRecipe = LossRecipe()
+    train: TrainRecipe
+    run: RunRecipe = RunRecipe()
+
+
+def load_recipe(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Reads a recipe, with what it extends, and applies overrides.
+
+    Args:
+        recipe: name of a recipe that comes with vosdata, or the path of a YAML file.
+        overrides: ``section.key=value`` each, applied in order; values are read as YAML.
+
+    Raises:
+        RecipeError: there is no such recipe, or its keys or values are wrong; all faults are named at once.
+        ValueError: an override is not of the form ``section.key=value``.
+    """
+    name, sections = read_sections(recipe)
+    sections.setdefault("name", name)
+    for override in overrides:
+        apply_override(sections, override)
+    try:
+        return Recipe.model_validate(sections)
+    except ValidationError as error:
+        raise RecipeError(describe_faults(f"recipe {name}", error, Recipe)) from error
+
+
+def recipe_from_json(content: Any, where: str) -> Recipe:
+    """Checks a recipe that was stored as JSON, such as a checkpoint's.
+
+    Raises:
+        RecipeError: keys or values are wrong; ``where`` opens the message.
+    """
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        raise RecipeError(describe_faults(where, error, Recipe)) from error
+
+
+def recipe_to_yaml(recipe: Recipe) -> str:
+    """Writes a resolved recipe, every key of it, as YAML that :func:`load_recipe` reads."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
+
+
+def differences(earlier: Recipe, now: Recipe) -> list[str]:
+    """Names the keys that make two recipes train differently, each with both values; ``run`` is left out."""
+    before, after = (recipe.model_dump(mode="json") for recipe in (earlier, now))
+    return [
+        f"{section}.{key}: {before[section][key]} there, {after[section][key]} now"
+        for section in before
+        if section not in ("name", "run")
+        for key in before[section]
+        if before[section][key] != after[section][key]
+    ]
