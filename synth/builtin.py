@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from shards.rng import generator
 from synth.cutouts import cut_out
-from synth.types import Background, Cutout
+from synth.types import Background, Cutout, Problem
 
 VERSION = 0
 
@@ -18,7 +18,8 @@ class BuiltinObjects:
 
     name = "builtin"
     licence = "Apache-2.0"
-    problems = ()
+    problems: tuple[Problem, ...] = ()
+    num_left_out = 0
 
     @property
     def labels(self) -> Sequence[str]:
@@ -45,7 +46,8 @@ class BuiltinBackgrounds:
 
     name = "builtin"
     licence = "Apache-2.0"
-    problems = ()
+    problems: tuple[Problem, ...] = ()
+    num_left_out = 0
 
     @property
     def labels(self) -> Sequence[str]:

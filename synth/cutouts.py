@@ -80,7 +80,8 @@ def without_specks(inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
     if num_labels <= 2:
         return inside
     kept: NDArray[np.bool_] = (areas >= MAX_SPECK_SHARE * areas.max()) & (areas > 0)
-    return np.take(kept, labels)
+    without: NDArray[np.bool_] = kept[labels]
+    return without
 
 
 def _is_soft(mask: NDArray[np.uint8]) -> bool:

@@ -3,7 +3,8 @@
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -81,14 +82,7 @@ class ObjectEntry:
     """Where the mask comes from."""
 
 
-@dataclass(slots=True)
-class _Fingerprint:
-    """Remembers a fingerprint, because making it reads every file."""
-
-    value: str = ""
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class FolderObjects:
     """Cutouts from the pictures and masks of a folder; an :class:`~synth.types.ObjectSource`."""
 
@@ -110,12 +104,13 @@ class FolderObjects:
     num_left_out: int = 0
     """Objects that are left out by rule and are nothing wrong, such as COCO's crowds and tiny objects."""
 
-    _fingerprint: _Fingerprint = field(default_factory=_Fingerprint, repr=False, compare=False)
+    def __repr__(self) -> str:
+        return f"FolderObjects({self.name!r}, {len(self)} objects, {len(self.problems)} problems)"
 
-    @property
+    @cached_property
     def labels(self) -> Sequence[str]:
         """Name of every cutout, in index order."""
-        return [entry.label for entry in self.entries]
+        return tuple(entry.label for entry in self.entries)
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -136,17 +131,18 @@ class FolderObjects:
 
     def fingerprint(self) -> str:
         """Hash over label, files and their whole contents of every object; made once, then remembered."""
-        if not self._fingerprint.value:
-            files = sorted({path for entry in self.entries for path in (entry.picture, *entry.mask.files)})
-            facts = (f"{entry.label}\n".encode() + entry.mask.describe() for entry in self.entries)
-            self._fingerprint.value = _hash_of(self.root, files, facts)
-        return self._fingerprint.value
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> str:
+        files = sorted({path for entry in self.entries for path in (entry.picture, *entry.mask.files)})
+        return _hash_of(self.root, files, (entry.label.encode() + entry.mask.describe() for entry in self.entries))
 
     def _named(self, path: str) -> str:
         return f"{self.name}/{path}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class FolderBackgrounds:
     """Backgrounds from the pictures of a folder; a :class:`~synth.types.BackgroundSource`."""
 
@@ -168,7 +164,8 @@ class FolderBackgrounds:
     num_left_out: int = 0
     """Pictures that are left out by rule and are nothing wrong."""
 
-    _fingerprint: _Fingerprint = field(default_factory=_Fingerprint, repr=False, compare=False)
+    def __repr__(self) -> str:
+        return f"FolderBackgrounds({self.name!r}, {len(self)} pictures, {len(self.problems)} problems)"
 
     @property
     def labels(self) -> Sequence[str]:
@@ -201,9 +198,11 @@ class FolderBackgrounds:
 
     def fingerprint(self) -> str:
         """Hash over names and whole contents of the pictures; made once, then remembered."""
-        if not self._fingerprint.value:
-            self._fingerprint.value = _hash_of(self.root, list(self.pictures), ())
-        return self._fingerprint.value
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> str:
+        return _hash_of(self.root, self.pictures, ())
 
 
 def _entry(entries: Sequence[T], index: int) -> T:

@@ -141,6 +141,26 @@ def decode_object_mask(data: bytes, name: str) -> NDArray[np.uint8]:
     return np.ascontiguousarray(turn_upright(_alpha_of(image, name), orientation))
 
 
+def decode_indices(data: bytes, name: str) -> NDArray[np.uint8]:
+    """Decodes a mask whose values are object ids, from a palette or gray file.
+
+    Args:
+        data: the encoded file.
+        name: what messages call the file.
+
+    Returns:
+        ``uint8 (h, w)``: 0 background, 1..254 ids, 255 void.
+
+    Raises:
+        BadFileError: the bytes are no usable picture, or one of colours and not of indices.
+    """
+    image, orientation = _open(data, name)
+    if image.mode not in ("P", "L", "1"):
+        raise BadFileError(f"{name}: is a colour picture ({image.mode}), but object ids need a palette or gray file")
+    indices = np.asarray(image.convert("L") if image.mode == "1" else image)
+    return np.ascontiguousarray(turn_upright(indices, orientation))
+
+
 def fit_mask(mask: NDArray[np.uint8], picture: Picture, name: str) -> NDArray[np.uint8]:
     """Brings a mask to the upright size of its picture.
 

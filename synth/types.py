@@ -70,6 +70,10 @@ class ObjectSource(Protocol):
     def problems(self) -> Sequence[Problem]:
         """What the listing found that cannot be used, such as a picture without a mask; empty when all is well."""
 
+    @property
+    def num_left_out(self) -> int:
+        """Items left out by rule, which are nothing wrong, such as COCO's crowds and tiny objects."""
+
     def __len__(self) -> int:
         """Number of cutouts offered (some may turn out unusable when loaded)."""
 
@@ -102,6 +106,10 @@ class BackgroundSource(Protocol):
     @property
     def problems(self) -> Sequence[Problem]:
         """What the listing found that cannot be used, such as a picture without a mask; empty when all is well."""
+
+    @property
+    def num_left_out(self) -> int:
+        """Items left out by rule, which are nothing wrong, such as COCO's crowds and tiny objects."""
 
     def __len__(self) -> int:
         """Number of backgrounds offered."""
