@@ -1,7 +1,7 @@
-"""Pictures and checksums: JPEG through simplejpeg (libjpeg-turbo), what it does not know through Pillow, PNG through OpenCV.
+"""Pictures and checksums: JPEG through simplejpeg (libjpeg-turbo), or Pillow where it gives up, PNG through OpenCV.
 
-Decoding gives the pixels as they are stored; an EXIF orientation is not applied, because a frame must lie exactly on its
-mask. Frames that vosdata encodes are baseline JPEG with 4:2:0 chroma.
+Decoding gives the pixels as they are stored; an EXIF orientation is not applied, because a frame must lie exactly on
+its mask. Frames that vosdata encodes are baseline JPEG with 4:2:0 chroma.
 """
 
 from io import BytesIO

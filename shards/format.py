@@ -11,21 +11,21 @@ A shard set is a folder that holds all records of one split of one dataset::
 ``KEY.frame00000.jpg`` (``.png`` when the stored picture is a PNG) and, when the frame is annotated,
 ``KEY.mask00000.png``. The number is the frame number, with at least 5 digits. KEY is the sequence name,
 percent-encoded to ASCII without a dot (:func:`shards.writer.key_of`). Headers are fixed: mode 0644, uid, gid and
-mtime 0, no user names; so a header is a function of name and size alone. Each member is padded with zeros to 512 bytes; two zero
-blocks end the tar. Shard numbers may have gaps: a shard in which every record was skipped has no tar.
+mtime 0, no user names; so a header is a function of name and size alone. Each member is padded with zeros to 512 bytes;
+two zero blocks end the tar. Shard numbers may have gaps: a shard in which every record was skipped has no tar.
 
 **Image.** A JPEG or PNG file; the original bytes where the source was packed at native size.
 
-**Mask.** An 8-bit palette PNG with the DAVIS palette whose indices are the object ids: 0 background, 1..254 objects, 255
-void. Rows are unfiltered and the zlib stream is one IDAT chunk, so that it decodes at the speed of inflating
+**Mask.** An 8-bit palette PNG with the DAVIS palette whose indices are the object ids: 0 background, 1..254 objects,
+255 void. Rows are unfiltered and the zlib stream is one IDAT chunk, so that it decodes at the speed of inflating
 (:mod:`shards.masks`). An unannotated frame has no mask member.
 
 **Record JSON.** One object with the same keys and types in every record of a set: ``key``, ``sequence``, ``height``,
 ``width``, ``frame_numbers`` (list of int), ``annotated`` (list of bool), ``object_ids`` (list of int), ``source``,
 ``licence``, ``provenance``, then the set's own keys, such as ``scene``.
 
-**index.arrow.** Arrow IPC file, uncompressed, record batches of ``INDEX_BATCH`` rows (the last may be shorter), rows in order
-of shard and place in it. For a record of T frames and N objects; lists are flat, row-major:
+**index.arrow.** Arrow IPC file, uncompressed, record batches of ``INDEX_BATCH`` rows (the last may be shorter), rows in
+order of shard and place in it. For a record of T frames and N objects; lists are flat, row-major:
 
     ==================================== =============== =============================================================
     key, sequence                        utf8
@@ -38,7 +38,7 @@ of shard and place in it. For a record of T frames and N objects; lists are flat
     image_offsets, image_sizes, image_crcs  list<int64, int32, uint32>  T
     mask_offsets, mask_sizes, mask_crcs  list<int64, int32, uint32>     T, all 0 where unannotated
     object_ids                           list<uint8>     N, ascending, every id seen in the record
-    areas                                list<int32>     T*N, pixels, 0 where the object is absent or the frame unannotated
+    areas                                list<int32>     T*N, pixels, 0 where absent or unannotated
     boxes                                list<int32>     T*N*4, x0, y0, x1, y1, end-exclusive, 0 where the area is 0
     ==================================== =============== =============================================================
 
@@ -64,13 +64,13 @@ BLOCK = 512
 END_OF_TAR = bytes(2 * BLOCK)
 
 INDEX_BATCH = 16384
-"""Rows per record batch of the index: few enough to write with little memory, so many that a million records are 62 batches."""
+"""Rows per record batch of the index: few enough to write in little memory; a million records are 62 batches."""
 
 MAX_SIDE = 65535
 """Largest height or width in pixels; JPEG allows no more."""
 
 MAX_PIXELS = 2**26
-"""Most pixels that a picture or mask may have (8192x8192); larger claims in a header are refused before any decoding."""
+"""Most pixels that a picture or mask may have (8192x8192); larger claims are refused before decoding."""
 
 MAX_FRAME_NUMBER = 99_999_999
 

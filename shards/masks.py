@@ -56,9 +56,13 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
 _PALETTE_CHUNK = _chunk(b"PLTE", DAVIS_PALETTE)
 _END_CHUNK = _chunk(b"IEND", b"")
 
+_START = PNG_SIGNATURE + b"\x00\x00\x00\x0dIHDR"
+_OWN_KIND = bytes((8, _PALETTE_COLOUR, 0, 0, 0))  # 8 bits, palette, deflate, usual filters, not interlaced
+
+_InflateError: type[Exception] = zlib_ng.error  # type: ignore[assignment]  # its stub says instance
+
 # Where our own form has its parts: signature 8, header chunk 25, palette chunk 780, then the one IDAT.
-_PALETTE_START = 33
-_IDAT_START = _PALETTE_START + len(_PALETTE_CHUNK)
+_IDAT_START = 33 + len(_PALETTE_CHUNK)
 _DATA_START = _IDAT_START + 8
 _SMALLEST = _DATA_START + 4 + len(_END_CHUNK)
 
@@ -90,9 +94,9 @@ def encode_mask(mask: NDArray[np.uint8]) -> bytes:
 def decode_mask(data: ByteLike, out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
     """Decodes a mask PNG to its indices.
 
-    Our own form takes the fast path. Any other palette or grayscale PNG (1, 2, 4 or 8 bits, interlaced, filtered, split in
-    chunks) is read as well: a palette picture gives its indices, a grayscale one its values, 0 to 255. Checksums of the
-    file are always checked.
+    Our own form takes the fast path. Any other palette or grayscale PNG (1, 2, 4 or 8 bits, interlaced, filtered, split
+    in chunks) is read as well: a palette picture gives its indices, a grayscale one its values, 0 to 255. Checksums of
+    the file are always checked.
 
     Args:
         data: the whole PNG file.
@@ -106,11 +110,7 @@ def decode_mask(data: ByteLike, out: NDArray[np.uint8] | None = None) -> NDArray
         ValueError: ``out`` has another shape or dtype than the mask.
     """
     view = memoryview(data)
-    if (
-        len(view) >= _SMALLEST
-        and view[24:29] == b"\x08\x03\x00\x00\x00"
-        and view[_IDAT_START + 4 : _DATA_START] == b"IDAT"
-    ):
+    if len(view) >= _SMALLEST:
         rows = _inflate_own_form(view)
         if rows is not None:
             target = _target(out, rows.shape[0], rows.shape[1] - 1)
@@ -134,7 +134,9 @@ def _inflate_own_form(view: memoryview) -> NDArray[np.uint8] | None:
     width, height = struct.unpack_from(">II", view, 16)
     (length,) = struct.unpack_from(">I", view, _IDAT_START)
     stream_end = _DATA_START + length
-    if view[:16] != _START or len(view) != stream_end + 16 or not 1 <= height * (width + 1) <= 2 * MAX_PIXELS:
+    if bytes(view[:16]) != _START or bytes(view[24:29]) != _OWN_KIND or len(view) != stream_end + 16:
+        return None
+    if bytes(view[_IDAT_START + 4 : _DATA_START]) != b"IDAT" or not 1 <= height * width <= MAX_PIXELS:
         return None
     (header_crc,) = struct.unpack_from(">I", view, 29)
     (crc,) = struct.unpack_from(">I", view, stream_end)
@@ -144,15 +146,12 @@ def _inflate_own_form(view: memoryview) -> NDArray[np.uint8] | None:
     inflate = zlib_ng.decompressobj(_WBITS)
     try:
         raw = inflate.decompress(view[_DATA_START:stream_end], size + 1)
-    except zlib_ng.error:
+    except _InflateError:
         return None
     if len(raw) != size or not inflate.eof:
         return None
     rows = np.frombuffer(raw, np.uint8).reshape(height, width + 1)
     return None if rows[:, 0].any() else rows
-
-
-_START = PNG_SIGNATURE + b"\x00\x00\x00\x0dIHDR"
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,9 +168,9 @@ class _Header:
         """Reads and checks the header; says what the file is when it cannot hold a mask."""
         if len(view) == 0:
             raise BadFileError("the file is empty (0 bytes), expected a PNG mask")
-        if view[:2] == b"\xff\xd8":
+        if bytes(view[:2]) == b"\xff\xd8":
             raise BadFileError("the file is a JPEG, which cannot hold exact object ids; masks must be PNG")
-        if len(view) < 33 or view[:16] != _START:
+        if len(view) < 33 or bytes(view[:16]) != _START:
             raise BadFileError(f"the file does not start like a PNG (first bytes: {bytes(view[:8]).hex(' ')})")
         width, height, bits, colour = struct.unpack_from(">IIBB", view, 16)
         if colour not in (_PALETTE_COLOUR, _GRAY_COLOUR):
@@ -225,7 +224,7 @@ def _check_stream(view: memoryview, header: _Header) -> None:
     inflate = zlib_ng.decompressobj(_WBITS)
     try:
         inflated = sum(len(inflate.decompress(part, limit)) for part in parts)
-    except zlib_ng.error as error:
+    except _InflateError as error:
         raise BadFileError(f"the PNG is damaged: its pixel stream does not inflate ({error})") from error
     if not inflate.eof or inflated > limit:
         raise BadFileError("the PNG is damaged: its pixel stream has no end or is too long")
@@ -271,9 +270,9 @@ def object_stats(mask: NDArray[np.uint8]) -> MaskStats:
 
 def _box(region: NDArray[np.uint8] | NDArray[np.bool_]) -> tuple[int, int, int, int]:
     """Smallest box around what is not zero, x0, y0, x1, y1; all 0 when everything is."""
-    rows = region.any(axis=1).nonzero()[0]
+    rows = np.flatnonzero(np.any(region, axis=1))
     if len(rows) == 0:
         return 0, 0, 0, 0
     y0, y1 = int(rows[0]), int(rows[-1]) + 1
-    columns = region[y0:y1].any(axis=0).nonzero()[0]
+    columns = np.flatnonzero(np.any(region[y0:y1], axis=0))
     return int(columns[0]), y0, int(columns[-1]) + 1, y1

@@ -60,7 +60,7 @@ class Record:
     """How the record was made, in one line."""
 
     extra: Mapping[str, Any] = field(default_factory=dict)
-    """Further JSON-serialisable fields of the record's JSON, e.g. ``{"scene": {...}}``; equal keys and types in a set."""
+    """Further fields of the record's JSON, e.g. ``{"scene": {...}}``: JSON values, equal keys and types in a set."""
 
     def __repr__(self) -> str:
         return f"Record({self.sequence!r}, {len(self.frames)} frames of {self.height}x{self.width})"

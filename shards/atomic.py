@@ -1,0 +1,43 @@
+"""Files that are there completely or not at all, also after a crash or power cut."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+
+@contextmanager
+def atomic_file(path: Path, workspace: Path | None = None) -> Iterator[BinaryIO]:
+    """Opens a temporary file; on success its content is on disk under ``path``, on an exception nothing has changed.
+
+    Args:
+        path: final path; replaced if it exists.
+        workspace: folder for the temporary file, on the same file system; the folder of ``path`` when None.
+    """
+    temporary = (workspace or path.parent) / f"{path.name}.{os.getpid()}.tmp"
+    try:
+        with temporary.open("wb", buffering=1 << 20) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Writes a small file at once; see :func:`atomic_file`."""
+    with atomic_file(path) as file:
+        file.write(data)
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes renames and removals in a folder survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,100 @@
+"""dataset.json: the file whose presence means that a shard set is complete, sealed by a checksum of itself."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from shards.codec import crc32c
+from shards.errors import DamageError, ShardError
+from shards.format import DATASET_FILE, FORMAT_VERSION
+
+
+@dataclass(frozen=True, slots=True)
+class ShardInfo:
+    """What dataset.json says about one shard."""
+
+    shard: int
+    """Number in the file name."""
+
+    file: str
+    """File name."""
+
+    num_records: int
+    """Records in it."""
+
+    size: int
+    """Bytes."""
+
+    crc32c: str
+    """CRC32C of the whole file, 8 hexadecimal digits."""
+
+
+def hex_crc(value: int) -> str:
+    """A CRC32C as dataset.json writes it."""
+    return f"{value:08x}"
+
+
+def canonical_text(content: Any) -> bytes:
+    """The one way that JSON is written in a shard set: sorted keys, indented by 2, ASCII, ended by a newline."""
+    return (json.dumps(content, sort_keys=True, indent=2, allow_nan=False) + "\n").encode("ascii")
+
+
+def seal(content: dict[str, Any]) -> bytes:
+    """The bytes of dataset.json: the content with the checksum of its own canonical text."""
+    blank = canonical_text({**content, "checksum": ""})
+    return canonical_text({**content, "checksum": hex_crc(crc32c(blank))})
+
+
+def is_shard_set(folder: Path) -> bool:
+    """Whether a folder holds a complete shard set."""
+    return (folder / DATASET_FILE).is_file()
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Reads and checks dataset.json.
+
+    Raises:
+        ShardError: there is none (the set is incomplete, or this is no shard set), or it has another format version.
+        DamageError: its bytes are not what was written.
+    """
+    path = folder / DATASET_FILE
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError as error:
+        raise ShardError(_why_none(folder)) from error
+    return parse_manifest(data, path)
+
+
+def parse_manifest(data: bytes, path: Path) -> dict[str, Any]:
+    """Checks the bytes of a dataset.json; ``path`` is for messages. Raises as :func:`read_manifest`."""
+    damaged = f"{path} is damaged: %s; copy or make the shard set again"
+    try:
+        content = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise DamageError(damaged % f"it is not JSON any more ({error})") from error
+    if not isinstance(content, dict):
+        raise DamageError(damaged % "it does not hold a JSON object")
+    version = content.get("format_version")
+    sealed = seal(content)
+    if version != FORMAT_VERSION and sealed == data:
+        raise ShardError(f"{path} has format version {version}; this vosdata reads version {FORMAT_VERSION}")
+    if sealed != data:
+        expected = json.loads(sealed)["checksum"]
+        raise DamageError(damaged % f"its checksum is {content.get('checksum')!r}, its content has {expected!r}")
+    return content
+
+
+def shard_infos(manifest: dict[str, Any]) -> dict[int, ShardInfo]:
+    """What dataset.json says about each shard, by shard number."""
+    return {info["shard"]: ShardInfo(**info) for info in manifest["shards"]}
+
+
+def _why_none(folder: Path) -> str:
+    if not folder.exists():
+        return f"{folder} does not exist; expected the folder of a shard set"
+    if not folder.is_dir():
+        return f"{folder} is a file; expected the folder of a shard set"
+    if (folder / ".building").is_dir():
+        return f"{folder} is an incomplete shard set (no {DATASET_FILE} yet); run the command that makes it again"
+    return f"{folder} is no shard set: it has no {DATASET_FILE}; make one with vosdata synth or vosdata shard"

@@ -1,0 +1,242 @@
+"""Writes one shard: a tar whose bytes are a function of its records alone."""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any, BinaryIO
+from urllib.parse import unquote
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shards.codec import crc32c, image_size, image_suffix
+from shards.errors import BadFileError, DatasetError
+from shards.format import (
+    END_OF_TAR,
+    MAX_FRAME_NUMBER,
+    MAX_SIDE,
+    RECORD_KEYS,
+    image_member,
+    json_member,
+    mask_member,
+    padding,
+)
+from shards.index import IndexEntry
+from shards.masks import encode_mask, object_stats
+from shards.types import Record, StoredFrame
+
+MAX_KEY = 80
+"""Longest key: with ``.frame99999999.jpg`` a member name stays within the 100 bytes of a plain tar header."""
+
+_UNSAFE = re.compile(rb"[^A-Za-z0-9_-]")
+_HASH_DIGITS = 16
+_MAX_MEMBER_SIZE = 2**31 - 1
+
+
+def key_of(sequence: str) -> str:
+    """Key of a sequence: its name percent-encoded to ASCII letters, digits, ``-`` and ``_``; so it has no dot or slash.
+
+    Names too long for a tar header are cut and end in ``~`` and a hash of the whole name; only those cannot be turned
+    back by :func:`sequence_of` (the record's JSON always has the full name).
+
+    Raises:
+        ValueError: the name is empty or holds bytes that are no text.
+    """
+    if not sequence:
+        raise ValueError("a sequence needs a name, got an empty one")
+    encoded = _UNSAFE.sub(lambda match: b"%%%02X" % match.group()[0], sequence.encode("utf-8"))
+    key = encoded.decode("ascii")
+    if len(key) <= MAX_KEY:
+        return key
+    digest = hashlib.sha256(encoded).hexdigest()[:_HASH_DIGITS]
+    return f"{key[: MAX_KEY - _HASH_DIGITS - 1]}~{digest}"
+
+
+def sequence_of(key: str) -> str:
+    """Turns a key back into the sequence name.
+
+    Raises:
+        ValueError: the name was too long for its key.
+    """
+    if "~" in key:
+        raise ValueError(f"key {key} stands for a name that was too long; read it from the record's JSON")
+    return unquote(key, errors="strict")
+
+
+def tar_header(name: str, size: int) -> bytes:
+    """The 512-byte USTAR header of a regular file; a function of name and size alone.
+
+    Raises:
+        ValueError: the name is longer than 100 bytes, or the size does not fit the index.
+    """
+    encoded = name.encode("ascii")
+    if len(encoded) > 100 or not 0 <= size <= _MAX_MEMBER_SIZE:
+        raise ValueError(f"tar member {name!r} of {size} bytes: names are at most 100 bytes, sizes below 2 GiB")
+    fields = (
+        encoded.ljust(100, b"\0"),
+        b"0000644\0" + b"0000000\0" + b"0000000\0",  # mode, uid, gid
+        b"%011o\0" % size,
+        b"00000000000\0",  # mtime
+        b" " * 8,  # checksum, filled in below
+        b"0" + bytes(100),  # regular file, no link
+        b"ustar\x0000" + bytes(64),  # magic, version, no user or group name
+        b"0000000\0" + b"0000000\0" + bytes(167),  # device numbers, no prefix, padding
+    )
+    header = b"".join(fields)
+    return header[:148] + b"%06o\0 " % sum(header) + header[156:]
+
+
+class ShardWriter:
+    """Writes records into one tar.
+
+    Args:
+        file: where the bytes go, opened for binary writing at its start.
+        shard: number of the shard, for the index.
+    """
+
+    def __init__(self, file: BinaryIO, shard: int) -> None:
+        self._file = file
+        self._shard = shard
+        self.num_bytes = 0
+        """Bytes written so far."""
+        self.crc = 0
+        """CRC32C of all bytes written so far."""
+
+    def add(self, record: Record) -> IndexEntry:
+        """Writes one record and returns its row of the index.
+
+        Raises:
+            DatasetError: a picture cannot be read, or a picture or mask has another size than the record.
+            ValueError: frame numbers do not increase or are out of range, or ``extra`` uses a reserved key.
+        """
+        _check_record(record)
+        key = key_of(record.sequence)
+        objects = _Objects.of(record)
+        description = _record_json(record, key, objects.ids)
+        json_offset, json_crc = self._member(json_member(key), description)
+        spans = np.zeros((6, len(record.frames)), np.int64)
+        for column, frame in enumerate(record.frames):
+            spans[:, column] = self._frame(key, frame)
+        return IndexEntry(
+            key=key,
+            sequence=record.sequence,
+            shard=self._shard,
+            height=record.height,
+            width=record.width,
+            source=record.source,
+            licence=record.licence,
+            provenance=record.provenance,
+            json_offset=json_offset,
+            json_size=len(description),
+            json_crc=json_crc,
+            frame_numbers=np.array([frame.number for frame in record.frames], np.int64),
+            annotated=np.array([frame.mask is not None for frame in record.frames]),
+            image_offsets=spans[0],
+            image_sizes=spans[1].astype(np.int32),
+            image_crcs=spans[2].astype(np.uint32),
+            mask_offsets=spans[3],
+            mask_sizes=spans[4].astype(np.int32),
+            mask_crcs=spans[5].astype(np.uint32),
+            object_ids=objects.ids,
+            areas=objects.areas,
+            boxes=objects.boxes,
+        )
+
+    def close(self) -> None:
+        """Ends the tar. The file itself stays open."""
+        self._write(END_OF_TAR)
+
+    def _frame(self, key: str, frame: StoredFrame) -> tuple[int, int, int, int, int, int]:
+        """Writes a frame's members; returns offset, size and CRC32C of picture and mask."""
+        name = image_member(key, frame.number, image_suffix(frame.image))
+        image_offset, image_crc = self._member(name, frame.image)
+        if frame.mask is None:
+            return image_offset, len(frame.image), image_crc, 0, 0, 0
+        mask = encode_mask(frame.mask)
+        mask_offset, mask_crc = self._member(mask_member(key, frame.number), mask)
+        return image_offset, len(frame.image), image_crc, mask_offset, len(mask), mask_crc
+
+    def _member(self, name: str, data: bytes) -> tuple[int, int]:
+        self._write(tar_header(name, len(data)))
+        offset = self.num_bytes
+        self._write(data)
+        self._write(bytes(padding(len(data))))
+        return offset, crc32c(data)
+
+    def _write(self, data: bytes) -> None:
+        self._file.write(data)
+        self.num_bytes += len(data)
+        self.crc = crc32c(data, self.crc)
+
+
+class _Objects:
+    """Ids of a record's objects, and their areas and boxes per frame."""
+
+    def __init__(self, ids: NDArray[np.uint8], num_frames: int) -> None:
+        self.ids = ids
+        self.areas = np.zeros((num_frames, len(ids)), np.int32)
+        self.boxes = np.zeros((num_frames, len(ids), 4), np.int32)
+
+    @classmethod
+    def of(cls, record: Record) -> "_Objects":
+        stats = [None if frame.mask is None else object_stats(frame.mask) for frame in record.frames]
+        seen = [found.ids for found in stats if found is not None]
+        objects = cls(np.unique(np.concatenate([np.zeros(0, np.uint8), *seen])), len(record.frames))
+        for row, found in enumerate(stats):
+            if found is not None:
+                columns = np.searchsorted(objects.ids, found.ids)
+                objects.areas[row, columns] = found.areas
+                objects.boxes[row, columns] = found.boxes
+        return objects
+
+
+def _check_record(record: Record) -> None:
+    where = f"sequence {record.sequence}"
+    if not record.frames:
+        raise ValueError(f"{where} has no frames")
+    if not (1 <= record.height <= MAX_SIDE and 1 <= record.width <= MAX_SIDE):
+        raise ValueError(f"{where} is {record.height}x{record.width}; sides must be 1 to {MAX_SIDE}")
+    numbers = [frame.number for frame in record.frames]
+    if any(later <= earlier for earlier, later in pairwise(numbers)):
+        raise ValueError(f"{where}: frame numbers must strictly increase, got {numbers}")
+    if not 0 <= numbers[0] <= numbers[-1] <= MAX_FRAME_NUMBER:
+        raise ValueError(f"{where}: frame numbers must lie in 0..{MAX_FRAME_NUMBER}, got {numbers[0]}..{numbers[-1]}")
+    reserved = sorted(set(RECORD_KEYS) & set(record.extra))
+    if reserved:
+        raise ValueError(f"{where}: extra may not hold the reserved keys {', '.join(reserved)}")
+    for problem in _size_problems(record):
+        raise DatasetError(f"{where}: {problem}")
+
+
+def _size_problems(record: Record) -> Iterator[str]:
+    expected = (record.height, record.width)
+    for frame in record.frames:
+        try:
+            size = image_size(frame.image)
+        except BadFileError as error:
+            yield f"picture of frame {frame.number}: {error}"
+            continue
+        if size != expected:
+            yield f"picture of frame {frame.number} is {size[0]}x{size[1]}, its record {expected[0]}x{expected[1]}"
+        if frame.mask is not None and frame.mask.shape != expected:
+            shape = "x".join(str(side) for side in frame.mask.shape)
+            yield f"mask of frame {frame.number} is {shape}, its record {expected[0]}x{expected[1]}"
+
+
+def _record_json(record: Record, key: str, object_ids: NDArray[np.uint8]) -> bytes:
+    content: dict[str, Any] = {
+        "key": key,
+        "sequence": record.sequence,
+        "height": record.height,
+        "width": record.width,
+        "frame_numbers": [frame.number for frame in record.frames],
+        "annotated": [frame.mask is not None for frame in record.frames],
+        "object_ids": object_ids.tolist(),
+        "source": record.source,
+        "licence": record.licence,
+        "provenance": record.provenance,
+        **record.extra,
+    }
+    return json.dumps(content, separators=(",", ":"), allow_nan=False).encode("ascii")
