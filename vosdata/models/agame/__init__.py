@@ -2,5 +2,6 @@
 
 from vosdata.models.agame.config import AGAMEConfig
 from vosdata.models.agame.network import AGAME, AGAMEOutput
+from vosdata.models.agame.segmenter import VideoSegmenter
 
-__all__ = ["AGAME", "AGAMEConfig", "AGAMEOutput"]
+__all__ = ["AGAME", "AGAMEConfig", "AGAMEOutput", "VideoSegmenter"]

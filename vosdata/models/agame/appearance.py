@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from vosdata.models.agame.config import RegulariserMode
+from vosdata.models.agame.precision import widen
 
 NUM_COMPONENTS = 4
 _PSEUDO_COUNT = 1.0  # pixels; "published" mode
@@ -30,11 +31,6 @@ class Mixture(NamedTuple):
 
     variances: Tensor
     """Float (N, K, D), positive."""
-
-
-def widen(x: Tensor) -> Tensor:
-    """Half-precision tensors become float32; wider ones stay as they are."""
-    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
 
 
 def estimate(

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d
 
-from vosdata.models.agame.appearance import NUM_COMPONENTS, widen
+from vosdata.models.agame.appearance import NUM_COMPONENTS
+from vosdata.models.agame.precision import precisely
 
 
 class FusionModule(nn.Module):
@@ -41,4 +42,4 @@ class FusionModule(nn.Module):
             joined = conv2d(scores, of_scores, self.join.bias, padding=1)
         joined = (joined + conv2d(propagated, of_propagated, padding=1)).relu_()
         encoding: Tensor = self.encode(joined).relu_()
-        return encoding, widen(self.predict(encoding))
+        return encoding, precisely(self.predict, encoding)

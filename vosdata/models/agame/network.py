@@ -71,6 +71,13 @@ class AGAME(nn.Module):
         self.register_buffer("_scale", 1 / (255 * std), persistent=False)
         self.register_buffer("_shift", -torch.tensor(_IMAGENET_MEAN).reshape(3, 1, 1) / std, persistent=False)
         self.initialise(torch.Generator().manual_seed(seed))
+        # Convolutions run fastest, on CPU and CUDA alike, with channels innermost; activations follow the weights.
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return self.get_buffer("_scale").device
 
     def initialise(self, generator: torch.Generator) -> None:
         """Draws all weights anew: heads Kaiming-uniform with bias 0 as published; the backbone as torchvision does."""

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, interpolate
 
-from vosdata.models.agame.appearance import widen
+from vosdata.models.agame.precision import precisely
 from vosdata.models.resnet import Features
 
 
@@ -79,4 +79,4 @@ class UpsamplingModule(nn.Module):
     def forward(self, encoding: Tensor, laterals: Laterals) -> Tensor:
         """Turns the coarse mask encoding (N, E, H/16, W/16) into logits (N, 2, H/4, W/4), float32 or wider."""
         encoding = self.to_stride8(encoding, laterals.middle)
-        return widen(self.predict(self.to_stride4(encoding, laterals.shallow)))
+        return precisely(self.predict, self.to_stride4(encoding, laterals.shallow))
