@@ -1,0 +1,223 @@
+"""``vosdata shard``: packs datasets into shard sets."""
+
+import json
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+from shards.errors import DatasetError
+from vosdata.world import data_root, detect
+
+if TYPE_CHECKING:
+    from shards.plan import BuildReport
+    from vosdata.datasets.dataset import Dataset
+    from vosdata.pack import OnBad, PackPlan
+
+PLAIN_PROGRESS_SECONDS = 10.0
+MAX_LISTED = 20
+
+
+def command(
+    sources: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[SOURCE]...", help="Folders of datasets; by default all found in the data root's raw/."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder that receives one folder per shard set [default: shards/ in the data root]."),
+    ] = None,
+    split: Annotated[
+        list[str] | None,
+        typer.Option(help="Split to pack; may be repeated [default: every split, except those that repeat others]."),
+    ] = None,
+    size: Annotated[
+        str, typer.Option(help="'native' keeps the original frame files, HEIGHTxWIDTH resizes.")
+    ] = "native",
+    on_bad: Annotated[
+        str, typer.Option(help="At a sequence that cannot be used: 'stop', or 'skip' and list it.")
+    ] = "stop",
+    workers: Annotated[str, typer.Option(help="Number of processes, or 'auto' for one per core.")] = "auto",
+    root: Annotated[Path | None, typer.Option(help="Data root [default: $VOSDATA_ROOT, else ./data].")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the reports as JSON.")] = False,
+) -> None:
+    """Pack DAVIS, YouTube-VOS and look-alike folders into shards, one shard set per dataset and split.
+
+    The layout of each SOURCE is found, not asked for. Frames keep their original bytes unless --size is given; masks
+    keep their indices (0 background, 1..254 objects, 255 void). Running the command again continues what was cut off.
+
+    \b
+    Example:
+      vosdata shard data/raw/DAVIS --split train --out data/shards
+    """  # noqa: D301  the parser looks for the backspace character itself
+    from vosdata.pack import oddities
+
+    checked_size, num_workers = parse_size(size), parse_workers(workers)
+    if on_bad not in ("stop", "skip"):
+        raise typer.BadParameter(f"--on-bad must be 'stop' or 'skip', got {on_bad!r}")
+    base = data_root(root)
+    plans = _plan_all(sources, base / "raw", split or [], checked_size, cast("OnBad", on_bad))
+    folder = base / "shards" if out is None else out
+    if folder.exists() and not folder.is_dir():
+        raise DatasetError(f"--out {folder} is a file, expected a folder to put shard sets into")
+    reports = []
+    for plan in plans:
+        report = _build(plan, folder / plan.name, num_workers)
+        remarks = [f"left out {one.name}: {one.reason}" for one in report.skipped] + oddities(plan, report.folder)
+        reports.append(_report_json(plan, report, remarks))
+        if not as_json:
+            print(_summary(plan, report), flush=True)
+            _say_all(plan.name, remarks)
+    if as_json:
+        print(json.dumps(reports, indent=2))
+
+
+def parse_size(text: str) -> tuple[int, int] | None:
+    """Height and width of ``"240x432"``; None for ``"native"``.
+
+    Raises:
+        typer.BadParameter: it is neither.
+    """
+    if text == "native":
+        return None
+    match = re.fullmatch(r"([0-9]{1,5})x([0-9]{1,5})", text)
+    if match is None or 0 in (int(match[1]), int(match[2])):
+        raise typer.BadParameter(f"--size must be 'native' or HEIGHTxWIDTH such as 240x432, got {text!r}")
+    return int(match[1]), int(match[2])
+
+
+def parse_workers(text: str) -> int:
+    """Number of worker processes; ``"auto"`` is one per core.
+
+    Raises:
+        typer.BadParameter: it is neither ``auto`` nor a positive number.
+    """
+    if text == "auto":
+        return detect().num_cores
+    if not text.isdecimal() or int(text) < 1:
+        raise typer.BadParameter(f"--workers must be 'auto' or a number from 1, got {text!r}")
+    return int(text)
+
+
+def _plan_all(
+    sources: list[Path] | None, raw: Path, wanted: list[str], size: tuple[int, int] | None, on_bad: "OnBad"
+) -> list["PackPlan"]:
+    """Lists everything that will be packed, so that a wrong source is found before the first byte is written."""
+    from vosdata.datasets.recognise import recognise
+    from vosdata.pack import plan_pack
+
+    if not sources and not raw.is_dir():
+        raise DatasetError(f"no SOURCE was given and there is no folder {raw} with datasets. Name a dataset's folder")
+    found = [dataset for source in sources or [raw] for dataset in recognise(source)]
+    known = {name for dataset in found for name in dataset.split_names}
+    if missing := [name for name in wanted if name not in known]:
+        raise DatasetError(f"no dataset has a split {missing[0]!r}; found {', '.join(map(_describe, found))}")
+    plans = []
+    for dataset in found:
+        for note in dataset.notes:
+            _say(f"{dataset.title}: {note}")
+        plans += [plan_pack(dataset, name, size, on_bad) for name in _chosen_splits(dataset, wanted)]
+    _refuse_equal_names(plans)
+    return plans
+
+
+def _chosen_splits(dataset: "Dataset", wanted: list[str]) -> list[str]:
+    from vosdata.datasets.recognise import default_splits
+
+    if wanted:
+        return [name for name in dataset.split_names if name in wanted]
+    taken, left = default_splits(dataset)
+    for split in left:
+        _say(f"{dataset.title}: split {split.name} only repeats sequences of the others; --split {split.name} packs it")
+    return [split.name for split in taken]
+
+
+def _refuse_equal_names(plans: list["PackPlan"]) -> None:
+    """Refuses two sources that would be packed under one name; the same folder given twice is packed once."""
+    first: dict[str, PackPlan] = {}
+    for plan in list(plans):
+        other = first.setdefault(plan.name, plan)
+        if other is plan:
+            continue
+        if other.dataset.root != plan.dataset.root:
+            raise DatasetError(
+                f"{other.dataset.root} and {plan.dataset.root} would both become the shard set {plan.name}; "
+                "pack them by two calls with different --out"
+            )
+        plans.remove(plan)
+
+
+def _describe(dataset: "Dataset") -> str:
+    return f"{dataset.name} with {', '.join(dataset.split_names)}"
+
+
+def _build(plan: "PackPlan", folder: Path, workers: int) -> "BuildReport":
+    from shards.build import build_shard_set
+
+    with _progress(plan.name) as progress:
+        return build_shard_set(plan, folder, workers=min(workers, plan.num_shards), progress=progress)
+
+
+@contextmanager
+def _progress(name: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on a terminal, else a line every few seconds; on standard error."""
+    if not sys.stderr.isatty():
+        last = time.monotonic()
+
+        def line(done: int, total: int) -> None:
+            nonlocal last
+            if time.monotonic() - last >= PLAIN_PROGRESS_SECONDS:
+                last = time.monotonic()
+                _say(f"{name}: {done} of {total} sequences")
+
+        yield line
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(name, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _summary(plan: "PackPlan", report: "BuildReport") -> str:
+    state = "already complete, " if report.already_complete else ""
+    left_out = f", {len(report.skipped)} left out" if report.skipped else ""
+    return (
+        f"{plan.name}: {state}{report.num_records} sequences, {report.num_frames} frames, "
+        f"{report.num_bytes / 1e6:.1f} MB{left_out} -> {report.folder}"
+    )
+
+
+def _say_all(name: str, remarks: list[str]) -> None:
+    for remark in remarks[:MAX_LISTED]:
+        _say(f"{name}: {remark}")
+    if len(remarks) > MAX_LISTED:
+        _say(f"{name}: and {len(remarks) - MAX_LISTED} more remarks; --json prints all of them")
+
+
+def _report_json(plan: "PackPlan", report: "BuildReport", remarks: list[str]) -> dict[str, object]:
+    return {
+        "name": plan.name,
+        "dataset": plan.dataset.name,
+        "split": plan.split,
+        "folder": str(report.folder),
+        "num_records": report.num_records,
+        "num_frames": report.num_frames,
+        "num_bytes": report.num_bytes,
+        "already_complete": report.already_complete,
+        "skipped": [{"name": one.name, "reason": one.reason} for one in report.skipped],
+        "remarks": remarks,
+    }
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
