@@ -1,0 +1,87 @@
+"""``vosdata eval``: a checkpoint on a shard set or dataset, scored."""
+
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from vosdata.datasets.videos import Video
+    from vosdata.models.agame import AGAME
+
+
+def command(
+    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint file, or run folder, of which the newest is taken.")],
+    data: Annotated[Path, typer.Option(help="Shard set or dataset folder.")],
+    split: Annotated[str | None, typer.Option(help="Split of a dataset folder [default: val].")] = None,
+    protocol: Annotated[
+        str | None, typer.Option(help="davis2016 or davis2017 [default: davis2016 for DAVIS 2016, else davis2017].")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Keep the predictions here, in the official layout.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda where there is one.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON, in full precision.")] = False,
+) -> None:
+    """Segment every sequence of a shard set or dataset with a checkpoint, and score the result.
+
+    The model sees each object once: in the first annotated frame, or where it first appears. Predictions are palette
+    PNGs that the official tools read. With --out, running the command again continues where it was cut off.
+
+    \b
+    Example:
+      vosdata eval runs/agame_initial --data data/raw/DAVIS --out predictions
+    """  # noqa: D301  the parser looks for the backspace character itself
+    from vosdata.checkpoint import load_model
+    from vosdata.cli.score import print_score, score_with_progress
+    from vosdata.evaluate.protocols import find_protocol
+    from vosdata.evaluate.truth import open_dataset, usual_protocol
+
+    rule = find_protocol(protocol or usual_protocol(data))
+    videos = open_dataset(data, split, rule.name)
+    model, _ = load_model(checkpoint, pick_device(device))
+    with tempfile.TemporaryDirectory(prefix="vosdata-eval-") as temporary:
+        folder = out or Path(temporary) / "predictions"
+        predict_all(model, videos, folder, rule.name)
+        print_score(score_with_progress(videos, folder, rule.name), as_json)
+    if out is not None:
+        print(f"predictions: {out}", file=sys.stderr)
+
+
+def predict_all(model: "AGAME", videos: "Sequence[Video]", folder: Path, protocol: str) -> None:
+    """Segments the sequences whose predictions are not in the folder yet.
+
+    Raises:
+        ConflictError: the folder was made by another model, for another protocol, or by something else.
+    """
+    from vosdata.cli.progress import show_progress
+    from vosdata.evaluate.protocols import find_protocol
+    from vosdata.infer import claim_folder, predict_video, weights_digest
+    from vosdata.models.agame import VideoSegmenter
+
+    prepare = find_protocol(protocol).prepare_truth
+    claim_folder(folder, {"weights": weights_digest(model), "protocol": protocol})
+    with show_progress("sequences segmented") as update:
+        for done, video in enumerate(videos):
+            update(done, len(videos))
+            if not (folder / video.name).is_dir():
+                predict_video(VideoSegmenter(model), video, folder, prepare)
+
+
+def pick_device(name: str) -> str:
+    """The device for ``auto``: the GPU where there is one.
+
+    Raises:
+        ValueError: there is no such device here.
+    """
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(f"--device {name}: there is no CUDA device here; use cpu")
+    try:
+        return str(torch.device(name))
+    except RuntimeError as error:
+        raise ValueError(f"--device {name}: {error}") from error

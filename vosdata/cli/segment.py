@@ -1,0 +1,72 @@
+"""``vosdata segment``: masks of a video from its first mask."""
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from vosdata.infer import SegmentedFrame
+
+USUAL_FRAME_RATE = 24.0
+
+
+def command(
+    video: Annotated[Path, typer.Argument(metavar="VIDEO_OR_FOLDER", help="Video file, or folder of frames.")],
+    mask: Annotated[
+        list[Path],
+        typer.Option(
+            help="PNG mask of the first frame; repeat it, or name a folder, for objects that join later: those are "
+            "masks whose file name is the frame number."
+        ),
+    ],
+    checkpoint: Annotated[Path, typer.Option(help="Checkpoint file, or run folder, of which the newest is taken.")],
+    out: Annotated[Path | None, typer.Option(help="Output folder [default: segmented/<name of the video>].")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda where there is one.")] = "auto",
+) -> None:
+    """Segment a video or a folder of frames from its first mask.
+
+    A mask is a PNG whose values are object ids (palette or gray), or white on black for one object, at the frames'
+    size. Writes masks/00000.png, ... as palette PNGs, and a video with the masks drawn in. Videos may be of any length.
+
+    \b
+    Example:
+      vosdata segment holiday.mp4 --mask first.png --checkpoint runs/agame_finetune
+    """  # noqa: D301  the parser looks for the backspace character itself
+    from vosdata.checkpoint import load_model
+    from vosdata.cli.eval import pick_device
+    from vosdata.cli.progress import show_progress
+    from vosdata.frames import open_frames
+    from vosdata.given import GivenMaskFiles
+    from vosdata.infer import claim_folder, segment_frames, weights_digest
+    from vosdata.models.agame import VideoSegmenter
+    from vosdata.view.video import write_video
+
+    source = open_frames(video)
+    masks = GivenMaskFiles(mask, source.first_number)
+    model, _ = load_model(checkpoint, pick_device(device))
+    folder = out or Path("segmented") / video.resolve().stem
+    claim_folder(folder, {"video": video.name, "masks": masks.digests(), "weights": weights_digest(model)})
+    segmented = segment_frames(VideoSegmenter(model), source, masks.read)
+    with show_progress("frames") as update:
+        pictures = write_masks(segmented, folder / "masks", lambda done: update(done, source.num_frames or done))
+        target = write_video(folder / "overlay.mp4", pictures, source.frame_rate or USUAL_FRAME_RATE)
+    masks.check_all_read()
+    print(f"{folder / 'masks'}: palette PNG masks\n{target}: the video with its masks drawn in")
+
+
+def write_masks(
+    frames: "Iterable[SegmentedFrame]", folder: Path, progress: Callable[[int], None]
+) -> "Iterator[NDArray[np.uint8]]":
+    """Writes the mask of each frame that passes by, and gives the frame with its mask drawn in."""
+    from vosdata.evaluate.predictions import write_prediction
+    from vosdata.view.overlay import overlay
+
+    for done, frame in enumerate(frames, start=1):
+        write_prediction(folder, frame.number, frame.mask)
+        progress(done)
+        yield overlay(frame.rgb, frame.mask)
