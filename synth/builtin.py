@@ -1,72 +1,109 @@
-"""Procedural cutouts and backgrounds, so that everything works with no download."""
+"""Procedural cutouts and backgrounds, so that everything works with no download.
+
+Each is a pure function of its index. Objects have one of a dozen kinds of outline, up to three textures, and are lit as
+if they bulged; backgrounds are landscapes, rooms, streets, surfaces and heaps of shapes. They are no photographs, but
+their colours, textures and edges are varied enough that a model trained on them has to look at appearance and shape.
+"""
 
 from collections.abc import Sequence
+from functools import cached_property
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from shards.rng import generator
+from synth.backdrops import draw_background
 from synth.cutouts import cut_out
+from synth.silhouettes import draw_silhouette
+from synth.textures import natural_colour, palette, round_shading, texture
 from synth.types import Background, Cutout, Problem
 
-VERSION = 0
+NUM_ITEMS = 10_000
+"""Number of cutouts and of backgrounds."""
+
+VERSION = 1
+"""Part of the fingerprints; raised whenever the same index gives other pixels than before."""
+
+OBJECT_SIDES = 130, 321
+"""Least and (exclusive) largest side of an object's canvas in pixels."""
 
 
-class BuiltinObjects:
-    """Procedural cutouts."""
+class _Builtin:
+    """What both builtin sources have in common."""
 
     name = "builtin"
     licence = "Apache-2.0"
     problems: tuple[Problem, ...] = ()
     num_left_out = 0
+    kind = ""
 
-    @property
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
+    @cached_property
     def labels(self) -> Sequence[str]:
-        return [f"object-{i:05d}" for i in range(len(self))]
+        """Name of every item, in index order."""
+        return tuple(f"{self.kind}-{index:04d}" for index in range(NUM_ITEMS))
 
     def __len__(self) -> int:
-        return 10_000
+        return NUM_ITEMS
+
+    def fingerprint(self) -> str:
+        """Kind and version: the items follow from the code alone."""
+        return f"builtin-{self.kind}-{VERSION}"
+
+    def _generator(self, index: int) -> np.random.Generator:
+        if not 0 <= index < NUM_ITEMS:
+            raise IndexError(f"index {index} is outside 0..{NUM_ITEMS - 1}")
+        return generator(0, 0, index, f"builtin {self.kind}")
+
+
+class BuiltinObjects(_Builtin):
+    """Procedural cutouts, 120 to 320 pixels long; an :class:`~synth.types.ObjectSource`."""
+
+    kind = "object"
 
     def load(self, index: int) -> Cutout:
-        rng = generator(0, 0, index, "builtin object")
-        rgb = _noise(rng, 200, 200)
-        t = np.linspace(0, 2 * np.pi, 200, endpoint=False)
-        r = 60 + 10 * np.sin(2 * t + rng.random() * 6) + 12 * np.sin(3 * t + rng.random() * 6)
-        points = np.stack([100 + r * np.cos(t), 100 + r * np.sin(t)], 1).astype(np.int32)
-        mask = cv2.fillPoly(np.zeros((200, 200), np.uint8), [points], 255)
-        return Cutout(cut_out(rgb, mask, f"object-{index:05d}"), f"object-{index:05d}")
+        """Draws one cutout.
 
-    def fingerprint(self) -> str:
-        return f"builtin-objects-{VERSION}"
+        Raises:
+            IndexError: there is no such cutout.
+        """
+        rng = self._generator(index)
+        rgb, alpha = draw_object(rng, int(rng.integers(*OBJECT_SIDES)))
+        return Cutout(cut_out(rgb, alpha, self.labels[index]), self.labels[index])
 
 
-class BuiltinBackgrounds:
-    """Procedural backgrounds."""
+class BuiltinBackgrounds(_Builtin):
+    """Procedural backgrounds of about 480x640; a :class:`~synth.types.BackgroundSource`."""
 
-    name = "builtin"
-    licence = "Apache-2.0"
-    problems: tuple[Problem, ...] = ()
-    num_left_out = 0
-
-    @property
-    def labels(self) -> Sequence[str]:
-        return [f"background-{i:05d}" for i in range(len(self))]
-
-    def __len__(self) -> int:
-        return 10_000
+    kind = "background"
 
     def load(self, index: int) -> Background:
-        rng = generator(0, 0, index, "builtin background")
-        return Background(_noise(rng, 480, 640), f"background-{index:05d}")
+        """Draws one background.
 
-    def fingerprint(self) -> str:
-        return f"builtin-backgrounds-{VERSION}"
+        Raises:
+            IndexError: there is no such background.
+        """
+        rng = self._generator(index)
+        shape = int(rng.integers(440, 521)), int(rng.integers(600, 681))
+        return Background(draw_background(rng, shape), self.labels[index])
 
 
-def _noise(rng: np.random.Generator, height: int, width: int) -> NDArray[np.uint8]:
-    out = np.zeros((height, width, 3), np.float32)
-    for size, weight in ((3, 0.5), (8, 0.3), (30, 0.2)):
-        coarse = rng.random((size, size, 3), np.float32)
-        out += weight * cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
-    return np.clip(out * 255, 0, 255).astype(np.uint8)
+def draw_object(rng: np.random.Generator, side: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Draws one object.
+
+    Returns:
+        ``uint8 (side, side, 3)`` RGB and ``uint8 (side, side)`` alpha.
+    """
+    shape = draw_silhouette(rng, side)
+    base = natural_colour(rng)
+    painted, relief = texture(rng, (side, side), palette(rng, base))
+    for part in range(1, int(shape.parts.max()) + 1):
+        if rng.random() < 0.6:  # else the part looks like the rest
+            colours = palette(rng, base if rng.random() < 0.5 else None)
+            other, _ = texture(rng, (side, side), colours)
+            painted = np.where((shape.parts == part)[:, :, None], other, painted)
+    lit = painted * round_shading(rng, shape.alpha, relief)[:, :, None]
+    lit += rng.normal(0, 0.012, (side, side, 1)).astype(np.float32)
+    return np.clip(lit * 255, 0, 255).astype(np.uint8), shape.alpha
