@@ -125,7 +125,7 @@ def heap(rng: np.random.Generator, shape: Shape) -> Canvas:
     painted = np.take(levels, owner, axis=0)
     painted = cv2.GaussianBlur(painted, (0, 0), rng.choice([0.7, 0.7, 1.5, 6.0]))
     detail = pattern(rng, shape) * rng.uniform(0.1, 0.6) + fractal_noise(rng, shape, 60, 3, 0.8) * rng.uniform(0, 0.5)
-    return painted * (0.75 + detail)[:, :, None]
+    return np.asarray(painted * (0.75 + detail)[:, :, None], np.float32)
 
 
 def _sky(rng: np.random.Generator, shape: Shape) -> Canvas:
@@ -140,7 +140,7 @@ def _sky(rng: np.random.Generator, shape: Shape) -> Canvas:
     share = np.clip((clouds - rng.uniform(0.3, 0.8)) * rng.uniform(1.5, 6), 0, 1) * rng.uniform(0.3, 1)
     down = np.linspace(0, 1, shape[0], dtype=np.float32)[:, None, None]
     clear = zenith + down * (glow - zenith)
-    return (clear + share[:, :, None] * (np.float32(rng.uniform(0.75, 1)) - clear)).astype(np.float32)
+    return np.asarray(clear + share[:, :, None] * (rng.uniform(0.75, 1) - clear), np.float32)
 
 
 def _ground(rng: np.random.Generator, shape: Shape, top: float, colours: NDArray[np.float32]) -> Canvas:
@@ -166,7 +166,7 @@ def _pattern_of_ground(rng: np.random.Generator, shape: Shape) -> Field:
 
 def _line(rng: np.random.Generator, width: int, cells_across: float) -> NDArray[np.float32]:
     """A rough line of ``width`` heights in 0..1."""
-    return fractal_noise(rng, (4, width), cells_across, 5, 0.5)[0]
+    return np.asarray(fractal_noise(rng, (4, width), cells_across, 5, 0.5)[0])
 
 
 def _cover(canvas: Canvas, painted: Canvas, ridge: NDArray[np.floating]) -> None:
@@ -185,7 +185,11 @@ def _place_thing(rng: np.random.Generator, canvas: Canvas) -> None:
     painted, relief = texture(rng, (side, side))
     painted *= round_shading(rng, shape.alpha, relief)[:, :, None]
     x, y = int(rng.integers(-side // 3, width - side // 2)), int(rng.integers(height // 6, height - side // 2))
-    _paste(canvas, painted, shape.alpha.astype(np.float32) / 255, x, y)
+    _paste(canvas, painted, _share(shape.alpha), x, y)
+
+
+def _share(alpha: NDArray[np.uint8]) -> Field:
+    return np.asarray(alpha, np.float32) / np.float32(255)
 
 
 def _paste(canvas: Canvas, painted: Canvas, share: Field, x: int, y: int) -> None:
@@ -216,8 +220,8 @@ def _place_box(rng: np.random.Generator, canvas: Canvas, size: float) -> None:
         other, _ = texture(rng, (side_h, side_w))
         painted += (frame[:, :, None] / np.float32(255)) * (other - painted)
     x, y = int(rng.uniform(-0.1, 0.9) * width), int(rng.uniform(0.05, 0.8) * height)
-    share = alpha.astype(np.float32) / 255
-    shadow = cv2.GaussianBlur(share, (0, 0), 2 + 0.05 * half_w) * np.float32(rng.uniform(0.2, 0.6))
+    share = _share(alpha)
+    shadow: Field = cv2.GaussianBlur(share, (0, 0), 2 + 0.05 * half_w) * np.float32(rng.uniform(0.2, 0.6))
     _paste(canvas, np.zeros_like(painted), shadow, x + int(0.06 * half_w), y + int(0.08 * half_h))
     _paste(canvas, painted, share, x, y)
 
