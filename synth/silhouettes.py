@@ -73,17 +73,19 @@ class Drawing:
 
 
 def draw_silhouette(rng: np.random.Generator, side: int) -> Silhouette:
-    """Draws one of the kinds of shapes below, slightly sheared, at times with a hole."""
-    kinds: tuple[Callable[[np.random.Generator], Drawing], ...]
-    kinds = (blob, blob, superellipse, star, leaf, creature, creature, creature, vessel, flower, vehicle, cluster)
-    drawing = kinds[int(rng.integers(len(kinds)))](rng)
+    """Draws one of the kinds of shapes below, slightly sheared; compact ones at times with a hole."""
+    compact = (blob, blob, superellipse, star, vessel, cluster)
+    jointed = (leaf, creature, creature, creature, flower, vehicle)
+    kinds: tuple[Callable[[np.random.Generator], Drawing], ...] = compact + jointed
+    kind = int(rng.integers(len(kinds)))
+    drawing = kinds[kind](rng)
     drawing.change(np.eye(2) + rng.normal(0, 0.08, (2, 2)))
     if rng.random() < 0.5:
         drawing.change(np.diag([-1.0, 1.0]))
-    if rng.random() < 0.1:
+    if kind < len(compact) and rng.random() < 0.2:
         low, high = drawing.box()
-        size = (high - low).max() * rng.uniform(0.05, 0.16)
-        drawing.holes.append(_wavy(rng, size, 0.1) + low + (high - low) * rng.uniform(0.4, 0.6, 2))
+        size = (high - low).min() * rng.uniform(0.1, 0.25)
+        drawing.holes.append(_wavy(rng, size, 0.1) + low + (high - low) * rng.uniform(0.42, 0.58, 2))
     return drawing.draw(side)
 
 
