@@ -142,8 +142,9 @@ def _parse_override(override: str) -> tuple[str, Any]:
         raise ValueError(f"--set wants key=value, such as scene.area=0.02,0.1, got {override!r}")
     known = known_keys()
     if key not in known:
-        near = difflib.get_close_matches(key, known, n=1) or difflib.get_close_matches(f"scene.{key}", known, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(known)}"
+        by_last_part = {name.rpartition(".")[2]: name for name in known}
+        near = difflib.get_close_matches(key.rpartition(".")[2], by_last_part, n=1)
+        hint = f"did you mean {by_last_part[near[0]]}?" if near else f"known keys: {', '.join(known)}"
         raise ValueError(f"--set: unknown key {key!r}; {hint}")
     try:
         return key, yaml.safe_load(f"[{text}]" if "," in text and not text.strip().startswith("[") else text)

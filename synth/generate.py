@@ -71,8 +71,9 @@ class SynthPlan:
             if len(source) == 0:
                 raise SourceError(f"{source.name}: the source holds no pictures")
             if on_bad == "stop" and source.problems:
+                count = len(source.problems)
                 raise BadFileError(
-                    f"{source.name}: {len(source.problems)} files cannot be used, the first: {source.problems[0]}. "
+                    f"{source.name}: {count} {'file' if count == 1 else 'files'} cannot be used, the first: {source.problems[0]}. "
                     "Repair or remove them, or go on without them with --on-bad skip."
                 )
         self.config = config
@@ -104,7 +105,6 @@ class SynthPlan:
             "maker": "synthvos",
             "scene_version": SCENE_VERSION,
             "renderer_version": RENDERER_VERSION,
-            "num_videos": self.num_records,
             "seed": self.seed,
             "synth": self.config.model_dump(mode="json"),
             "objects": _describe(self.objects, self._fingerprints[0]),
@@ -175,8 +175,11 @@ class SynthPlan:
         )
 
     def _licence(self) -> str:
-        licences = dict.fromkeys((self.objects.licence, self.backgrounds.licence))
-        return "; ".join(licence for licence in licences if licence)
+        """Licences of both sources; one that is unknown is said to be, because the other does not cover it."""
+        licences = {source.name: source.licence for source in (self.objects, self.backgrounds)}
+        if len(set(licences.values())) == 1:
+            return self.objects.licence
+        return "; ".join(f"{name}: {licence or 'unknown'}" for name, licence in licences.items())
 
 
 def _describe(source: ObjectSource | BackgroundSource, fingerprint: str) -> dict[str, Any]:

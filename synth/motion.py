@@ -101,8 +101,13 @@ def accelerate(acceleration: float) -> NDArray[np.float64]:
 
 
 def sway(amplitude: float, cycles: float, phase: float) -> NDArray[np.float64]:
-    """A sine of ``cycles`` periods over the video; ``phase`` in periods."""
-    return amplitude * np.sin(2 * math.pi * (cycles * control_times() + phase))
+    """A sine of ``cycles`` periods over the video, at most two; ``phase`` in periods.
+
+    A cubic B-spline through samples of a sine has (2 + cos w) / 3 of its amplitude, w being the angle between two
+    samples; dividing by that makes the curve as high as it is asked to be.
+    """
+    gain = (2 + math.cos(2 * math.pi * cycles / (NUM_CONTROL - 3))) / 3
+    return amplitude / gain * np.sin(2 * math.pi * (cycles * control_times() + phase))
 
 
 def approach(ratio: float) -> NDArray[np.float64]:

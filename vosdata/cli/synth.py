@@ -1,0 +1,145 @@
+"""``vosdata synth``: makes SynthVOS as a shard set."""
+
+import re
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from vosdata.cli.progress import show_progress
+from vosdata.world import data_root, detect
+
+if TYPE_CHECKING:
+    from shards.plan import BuildReport
+    from synth.types import BackgroundSource, ObjectSource
+
+# Folders below <root>/raw that are taken when no source is named; the first pattern that some folder fits decides.
+OBJECT_FOLDERS = (r"msra.?10k.*|duts.*|ecssd.*|hku.?is.*|dut.?omron.*|pascal.?s|objects|cutouts", r"coco.*")
+BACKGROUND_FOLDERS = (r"(pascal.?)?voc.*|backgrounds?", r"coco.*")
+
+
+def command(
+    n: Annotated[int, typer.Option("--n", help="Number of videos.", show_default=False)],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the shard set. [default: ROOT/shards/synthvos]", show_default=False)
+    ] = None,
+    objects: Annotated[
+        list[str] | None,
+        typer.Option(help="Source of cutouts: a folder or 'builtin'; may be repeated. [default: what ROOT/raw holds]"),
+    ] = None,
+    backgrounds: Annotated[
+        list[str] | None,
+        typer.Option(help="Source of backgrounds: a folder or 'builtin'; may be repeated."),
+    ] = None,
+    frames: Annotated[int, typer.Option(help="Frames per video.")] = 8,
+    size: Annotated[str, typer.Option(help="Height x width of the frames in pixels.")] = "240x432",
+    objects_per_video: Annotated[str, typer.Option(help="Fewest-most objects in a video.")] = "1-5",
+    seed: Annotated[int, typer.Option(help="Another seed gives other videos.")] = 0,
+    workers: Annotated[str, typer.Option(help="Processes; 'auto' is one per core. Changes no byte.")] = "auto",
+    on_bad: Annotated[
+        Literal["stop", "skip"],
+        typer.Option(help="A picture that cannot be used: stop, or draw another and report it."),
+    ] = "stop",
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Set a key of the configuration, such as scene.area=0.02,0.1."),
+    ] = None,
+    root: Annotated[Path | None, typer.Option(help="Data root. [default: $VOSDATA_ROOT or ./data]")] = None,
+) -> None:
+    """Make SynthVOS: cut-out objects moving over photographs, as a shard set with exact masks.
+
+    Running the command again continues what was cut off; the same options give the same bytes, whatever the workers.
+    Keys for --set, with units and ranges, are those of synth/config.py; an unknown key lists them.
+
+    \b
+    Examples:
+      vosdata synth --n 100 --objects builtin --backgrounds builtin --out synthvos
+      vosdata synth --n 10000 --objects raw/MSRA10K --backgrounds raw/VOCdevkit --set scene.camera_pan=0
+    """  # noqa: D301
+    from shards.build import build_shard_set
+    from synth.config import make_config
+    from synth.generate import SynthPlan
+
+    if n < 1:
+        raise typer.BadParameter(f"--n wants a number of videos of at least 1, got {n}")
+    if not 0 <= seed < 2**64:
+        raise typer.BadParameter(f"--seed must lie in [0, 2**64), got {seed}")
+    values = {
+        "num_frames": frames,
+        "size": _parse_size(size),
+        "objects_per_video": _parse_range(objects_per_video),
+    }
+    config = make_config(values, overrides or ())
+    num_workers = _parse_workers(workers)
+    base = data_root(root)
+    object_source, background_source = _open_sources(base / "raw", objects, backgrounds)
+    plan = SynthPlan(config, object_source, background_source, n, seed, on_bad=on_bad)
+    start = time.monotonic()
+    with show_progress("videos") as progress:
+        report = build_shard_set(plan, out or base / "shards" / "synthvos", num_workers, progress)
+    _print_summary(report, time.monotonic() - start)
+
+
+def _parse_size(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d+)x(\d+)", text.strip())
+    if match is None:
+        raise typer.BadParameter(f"--size wants HEIGHTxWIDTH in pixels, such as 240x432, got {text!r}")
+    return int(match[1]), int(match[2])
+
+
+def _parse_range(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d+)(?:-(\d+))?", text.strip())
+    if match is None:
+        raise typer.BadParameter(f"--objects-per-video wants FEWEST-MOST, such as 1-5, got {text!r}")
+    return int(match[1]), int(match[2] or match[1])
+
+
+def _parse_workers(text: str) -> int:
+    if text == "auto":
+        return detect().num_cores
+    if not text.isdecimal() or int(text) < 1:
+        raise typer.BadParameter(f"--workers wants a number of at least 1, or 'auto', got {text!r}")
+    return int(text)
+
+
+def _open_sources(
+    raw: Path, objects: list[str] | None, backgrounds: list[str] | None
+) -> tuple["ObjectSource", "BackgroundSource"]:
+    """Opens the named sources, else those that the data root holds, and says which."""
+    from synth.sources import join_backgrounds, join_objects, open_backgrounds, open_objects
+
+    object_specs = objects or _held(raw, OBJECT_FOLDERS)
+    background_specs = backgrounds or _held(raw, BACKGROUND_FOLDERS)
+    object_source = join_objects([open_objects(spec) for spec in object_specs])
+    background_source = join_backgrounds([open_backgrounds(spec) for spec in background_specs])
+    print(
+        f"objects: {', '.join(object_specs)} ({len(object_source)} cutouts); "
+        f"backgrounds: {', '.join(background_specs)} ({len(background_source)} pictures)",
+        file=sys.stderr,
+    )
+    return object_source, background_source
+
+
+def _held(raw: Path, patterns: tuple[str, ...]) -> list[str]:
+    """Folders of the data root that fit the first pattern that any fits, else the built-in source."""
+    folders = sorted(path for path in raw.iterdir() if path.is_dir()) if raw.is_dir() else []
+    for pattern in patterns:
+        fitting = [str(path) for path in folders if re.fullmatch(pattern, path.name, re.IGNORECASE)]
+        if fitting:
+            return fitting
+    return ["builtin"]
+
+
+def _print_summary(report: "BuildReport", seconds: float) -> None:
+    """Prints what was left out, and one line with where, how many and how fast."""
+    skipped = {item.name: item for item in report.skipped}
+    for item in skipped.values():
+        print(f"left out: {item.name}: {item.reason}", file=sys.stderr)
+    counts = f"{report.num_records:,} videos, {report.num_frames:,} frames, {report.num_bytes / 1e6:,.1f} MB"
+    left_out = f", {len(skipped)} bad files left out" if skipped else ""
+    if report.already_complete:
+        print(f"{report.folder}: complete already: {counts}{left_out}")
+    else:
+        print(f"{report.folder}: {counts} in {seconds:.1f} s{left_out}")
