@@ -79,7 +79,7 @@ def tiny_record(
     unannotated: Sequence[int] = (),
     void: bool = False,
 ) -> Record:
-    """A record of noise in which squares move to the right.
+    """A record of noise in which boxes of 1/4 of the height and 1/5 of the width move to the right.
 
     Args:
         sequence: its name; also what the noise depends on.
@@ -91,15 +91,17 @@ def tiny_record(
     """
     rng = np.random.default_rng(list(sequence.encode()))
     height, width = size
+    box_height, box_width = height // 4, width // 5
     frames = []
     for index, number in enumerate(numbers):
         mask = np.zeros(size, np.uint8)
         for place, (object_id, first) in enumerate(boxes.items()):
             if index >= first:
-                top, left = 2 + place * 8 % (height - 9), 2 + (5 * place + index) % (width - 10)
+                top = 2 + place * 8 % (height - box_height - 3)
+                left = 2 + (5 * place + index) % (width - box_width - 3)
                 if void:
-                    mask[top - 1 : top + 7, left - 1 : left + 8] = 255
-                mask[top : top + 6, left : left + 7] = object_id
+                    mask[top - 1 : top + box_height + 1, left - 1 : left + box_width + 1] = 255
+                mask[top : top + box_height, left : left + box_width] = object_id
         coarse = rng.integers(0, 256, (height // 4 + 1, width // 4 + 1, 3), np.uint8)
         rgb = np.repeat(np.repeat(coarse, 4, 0), 4, 1)[:height, :width]
         frames.append(StoredFrame(number, encode_jpeg(rgb), None if index in unannotated else mask))

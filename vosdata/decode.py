@@ -66,18 +66,18 @@ class SnippetDecoder:
         stored = (entry.height, entry.width)
         for t, frame in enumerate(snippet.frames):
             if stored == frames.shape[1:3]:
-                shard_set.image(snippet.record, frame, out=frames[t])
+                shard_set.image(snippet.record, frame, frames[t], entry)
             else:
-                resize_frame(shard_set.image(snippet.record, frame, out=self._frame(*stored)), frames[t])
+                resize_frame(shard_set.image(snippet.record, frame, self._frame(*stored), entry), frames[t])
             annotated[t] = entry.annotated[frame]
             if not annotated[t]:
                 masks[t] = VOID
                 continue
             if stored == masks.shape[1:]:
-                shard_set.mask(snippet.record, frame, out=masks[t])
+                shard_set.mask(snippet.record, frame, masks[t], entry)
             else:
                 mask = self._mask(*stored)
-                shard_set.mask(snippet.record, frame, out=mask)
+                shard_set.mask(snippet.record, frame, mask, entry)
                 resize_mask(mask, masks[t])
             if self._order.settings.rule.objects == "one":
                 only_object(masks[t], snippet.objects[0])

@@ -13,6 +13,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import yaml
 from numpy.typing import NDArray
 
 from shards.errors import RecipeError
@@ -152,7 +153,7 @@ def open_augmentation(spec: Any, num_frames: int) -> Augmentation:
         )
     try:
         pipeline = _albumentations().load(path, data_format=data_format)
-    except (ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, ImportError, yaml.YAMLError) as error:
         raise RecipeError(f"{path}: not a pipeline that albumentations can load: {error}") from error
     return Augmentation(pipeline, num_frames)
 
