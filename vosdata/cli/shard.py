@@ -26,9 +26,7 @@ MAX_LISTED = 20
 def command(
     sources: Annotated[
         list[Path] | None,
-        typer.Argument(
-            metavar="[SOURCE]...", help="Folders of datasets; by default all found in the data root's raw/."
-        ),
+        typer.Argument(metavar="SOURCE", help="Folders of datasets; by default all found in the data root's raw/."),
     ] = None,
     out: Annotated[
         Path | None,
