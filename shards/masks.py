@@ -33,7 +33,11 @@ _LEVEL, _DEFLATED, _WBITS, _MEMORY, _RUN_LENGTH = 6, 8, 15, 9, 3
 
 
 def _davis_palette() -> bytes:
-    """The palette of DAVIS and PASCAL VOC: the bits of the id, taken three at a time, fill R, G and B from the top."""
+    """The PASCAL VOC rule: the bits of the id, taken three at a time, fill R, G and B from the top.
+
+    DAVIS files use its first 22 colours (with 191 for 192) and shades of gray for higher ids, which nobody can tell
+    apart; so the rule is followed to the end here.
+    """
     colours = bytearray()
     for index in range(256):
         red = green = blue = 0
