@@ -20,7 +20,7 @@ from shards.reader import ShardSet
 from shards.types import Record, StoredFrame
 from vosdata.datasets.annotation import MaskReading, decode_frame, mask_reading, read_frame, read_mask
 from vosdata.datasets.dataset import Dataset
-from vosdata.datasets.meta import disagreements
+from vosdata.datasets.meta import disagreements, read_meta
 from vosdata.datasets.types import Sequence
 
 Size = tuple[int, int]
@@ -241,9 +241,12 @@ def _extra(sequence: Sequence) -> dict[str, Any]:
 def oddities(plan: PackPlan, folder: Path) -> list[str]:
     """What is odd about a packed set though it is no error, one line each, from its index alone.
 
-    Named are sequences whose masks show no object at all, and those whose ``meta.json`` contradicts their masks.
+    Named are sequences whose masks show no object at all, and where ``meta.json`` contradicts the folders or the masks.
     """
-    found = []
+    part = plan.dataset.split(plan.split)
+    listed = set() if part.meta_path is None or part.names is not None else set(read_meta(part.meta_path))
+    here = {sequence.name for sequence in plan.sequences}
+    found = [f"meta.json lists sequence {name}, which has no folder" for name in sorted(listed - here)]
     by_name = {sequence.name: sequence for sequence in plan.sequences}
     index = ShardSet(folder).index
     for i in range(len(index)):

@@ -230,7 +230,7 @@ def test_meta_json_travels_in_the_record_and_contradictions_are_told(tree, strip
     tree.text(
         "ytvos/train/meta.json",
         '{"videos": {"v": {"objects": {"1": {"category": "dog", "frames": ["00005"]}, '
-        '"2": {"category": "cat", "frames": ["00000"]}}}, "w": {"objects": {}}}}',
+        '"2": {"category": "cat", "frames": ["00000"]}}}, "w": {"objects": {}}, "x": {"objects": {}}}}',
     )
     packed, plan = pack(recognise(tree.root / "ytvos")[0], "train", tmp_path / "out")
     record = packed.record_json(packed.find("v"))
@@ -239,6 +239,7 @@ def test_meta_json_travels_in_the_record_and_contradictions_are_told(tree, strip
         {"id": 2, "category": "cat", "frames": [0]},
     ]
     assert oddities(plan, tmp_path / "out") == [
+        "meta.json lists sequence x, which has no folder",
         "sequence v: masks show object 4, which meta.json does not list",
         "sequence v: meta.json lists object 2, which no mask shows",
         "sequence v: masks show object 1 in frame 0, where meta.json does not list it",

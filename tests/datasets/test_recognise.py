@@ -87,6 +87,46 @@ def test_test_dev_has_masks_for_the_first_frame_only(tree):
         dataset.sequences("val")
 
 
+def test_sequences_in_no_list_are_counted(tree):
+    for name in "abc":
+        tree.sequence("DAVIS", name)
+    tree.lists("DAVIS", "2016", val=["a"])
+    tree.lists("DAVIS", "2017", val=["a", "b"])
+    for dataset in recognise(tree.root / "DAVIS"):
+        assert dataset.notes == ("1 sequences in JPEGImages/480p are in no list of ImageSets",)
+
+
+def test_davis_2019_has_its_own_annotations(tree):
+    tree.sequence("DAVIS", "a")
+    tree.mask("DAVIS/Annotations_unsupervised/480p/a/00000.png", tree_mask())
+    tree.lists("DAVIS", "2017", val=["a"])
+    tree.lists("DAVIS", "2019", val=["a"])
+    old, new = recognise(tree.root / "DAVIS")
+    assert (old.name, sum(old.sequences("val")[0].annotated)) == ("davis2017", 3)
+    assert (new.name, sum(new.sequences("val")[0].annotated)) == ("davis2019", 1)
+
+
+def test_davis_in_the_folders_that_trackers_expect_is_found_year_by_year(tree):
+    tree.sequence("DAVIS/2016", "a")
+    tree.lists("DAVIS/2016", "480p", val=["/JPEGImages/480p/a/00000.jpg /Annotations/480p/a/00000.png"])
+    tree.sequence("DAVIS/2017/trainval", "a")
+    tree.lists("DAVIS/2017/trainval", "2016", val=["a"])
+    tree.lists("DAVIS/2017/trainval", "2017", val=["a"])
+    tree.sequence("DAVIS/2017/test-dev", "b", masks={0: tree_mask()})
+    tree.lists("DAVIS/2017/test-dev", "2017", test_dev=["b"])
+    found = [
+        (dataset.set_name(split), dataset.root.name)
+        for dataset in recognise(tree.root)
+        for split in dataset.split_names
+    ]
+    assert found == [
+        ("davis2016-val", "2016"),
+        ("davis2017-test-dev", "test-dev"),
+        ("davis2016-val", "trainval"),
+        ("davis2017-val", "trainval"),
+    ]
+
+
 def tree_mask():
     import numpy as np
 
@@ -154,6 +194,8 @@ def test_youtube_vos_is_recognised_by_its_meta_json(tree):
         ("YouTubeVOS_2018", "train", 1, "ytvos2018"),
         ("youtube-vos/2019", "train", 1, "ytvos2019"),
         ("ytvos", "train", 1, "ytvos"),
+        ("YouTube", "train_480p", 1, "ytvos"),
+        ("my-youtube-clips", "train", 1, "my-youtube-clips"),
         ("ytvos", "valid", 474, "ytvos2018"),
         ("ytvos", "valid", 507, "ytvos2019"),
         ("ytvos", "test", 508, "ytvos2018"),
@@ -198,6 +240,15 @@ def test_a_relative_of_youtube_vos_keeps_its_folders_name(tree):
     (dataset,) = recognise(tree.root / "MOSE v1")
     assert names([dataset]) == [("MOSE-v1", ("train", "valid"))]
     assert dataset.frame_rate(dataset.sequences("train")) is None
+
+
+def test_the_folder_of_one_split_may_be_given(tree):
+    tree.frame("MOSE/valid/JPEGImages/a/00000.jpg")
+    (dataset,) = recognise(tree.root / "MOSE/valid")
+    assert (dataset.name, dataset.split_names) == ("MOSE", ("valid",))
+    tree.frame("ytvos2019/test/JPEGImages/a/00000.jpg")  # ships without meta.json
+    (dataset,) = recognise(tree.root / "ytvos2019/test")
+    assert (dataset.name, dataset.split_names) == ("ytvos2019", ("test",))
 
 
 @pytest.mark.parametrize("resolution", ["", "480p"])

@@ -134,6 +134,22 @@ def test_two_sources_of_one_name_are_refused_and_one_given_twice_is_packed_once(
     assert len(out.splitlines()) == 2
 
 
+def test_a_split_that_is_there_twice_below_the_data_root_is_packed_once_and_said(tree, shard):
+    davis(tree, "data/raw/1")
+    davis(tree, "data/raw/2")
+    status, out, err = shard("--root", tree.root / "data", "--split", "val")
+    assert (status, len(out.splitlines())) == (0, 1)
+    assert f"packed from {tree.root}/data/raw/1; {tree.root}/data/raw/2, which has the same split, is left out" in err
+
+
+def test_a_dataset_without_the_asked_split_is_named(tree, shard):
+    davis(tree)
+    tree.sequence("data/raw/mine", "a")
+    status, out, err = shard("--root", tree.root / "data", "--split", "val")
+    assert (status, len(out.splitlines())) == (0, 1)
+    assert f"mine in {tree.root}/data/raw/mine: has no split val, nothing packed" in err
+
+
 def test_help_shows_an_example(shard):
     status, out, _ = shard("--help")
     assert status == 0

@@ -113,47 +113,54 @@ def _plan_all(
 
     if not sources and not raw.is_dir():
         raise DatasetError(f"no SOURCE was given and there is no folder {raw} with datasets. Name a dataset's folder")
-    found = [dataset for source in sources or [raw] for dataset in recognise(source)]
-    known = {name for dataset in found for name in dataset.split_names}
+    found = [(source, dataset) for source in sources or [raw] for dataset in recognise(source)]
+    known = {name for _, dataset in found for name in dataset.split_names}
     if missing := [name for name in wanted if name not in known]:
-        raise DatasetError(f"no dataset has a split {missing[0]!r}; found {', '.join(map(_describe, found))}")
-    plans = []
-    for dataset in found:
+        here = ", ".join(f"{dataset.name} with {', '.join(dataset.split_names)}" for _, dataset in found)
+        raise DatasetError(f"no dataset has a split {missing[0]!r}; found {here}")
+    plans: dict[str, tuple[Path, PackPlan]] = {}
+    for source, dataset in found:
         for note in dataset.notes:
             _say(f"{dataset.title}: {note}")
-        plans += [plan_pack(dataset, name, size, on_bad) for name in _chosen_splits(dataset, wanted)]
-    _refuse_equal_names(plans)
-    return plans
+        for name in _chosen_splits(dataset, wanted):
+            if _is_new(dataset, name, source, plans):
+                plans[dataset.set_name(name)] = (source, plan_pack(dataset, name, size, on_bad))
+    return [plan for _, plan in plans.values()]
+
+
+def _is_new(dataset: "Dataset", split: str, source: Path, plans: dict[str, tuple[Path, "PackPlan"]]) -> bool:
+    """Whether no shard set of that name is planned yet.
+
+    Below one folder the same split may be there twice, as DAVIS 2016 beside the 2016 lists of DAVIS 2017: the first is
+    taken and the other one named. Two sources that were asked for by name must not stand in for each other.
+    """
+    name = dataset.set_name(split)
+    if name not in plans:
+        return True
+    first_source, first = plans[name]
+    if first.dataset.root == dataset.root:
+        return False
+    if first_source != source:
+        raise DatasetError(
+            f"{first.dataset.root} and {dataset.root} would both become the shard set {name}; "
+            "pack them by two calls with different --out"
+        )
+    _say(f"{name}: packed from {first.dataset.root}; {dataset.root}, which has the same split, is left out")
+    return False
 
 
 def _chosen_splits(dataset: "Dataset", wanted: list[str]) -> list[str]:
     from vosdata.datasets.recognise import default_splits
 
     if wanted:
-        return [name for name in dataset.split_names if name in wanted]
+        chosen = [name for name in dataset.split_names if name in wanted]
+        if not chosen:
+            _say(f"{dataset.title} in {dataset.root}: has no split {' or '.join(wanted)}, nothing packed")
+        return chosen
     taken, left = default_splits(dataset)
     for split in left:
         _say(f"{dataset.title}: split {split.name} only repeats sequences of the others; --split {split.name} packs it")
     return [split.name for split in taken]
-
-
-def _refuse_equal_names(plans: list["PackPlan"]) -> None:
-    """Refuses two sources that would be packed under one name; the same folder given twice is packed once."""
-    first: dict[str, PackPlan] = {}
-    for plan in list(plans):
-        other = first.setdefault(plan.name, plan)
-        if other is plan:
-            continue
-        if other.dataset.root != plan.dataset.root:
-            raise DatasetError(
-                f"{other.dataset.root} and {plan.dataset.root} would both become the shard set {plan.name}; "
-                "pack them by two calls with different --out"
-            )
-        plans.remove(plan)
-
-
-def _describe(dataset: "Dataset") -> str:
-    return f"{dataset.name} with {', '.join(dataset.split_names)}"
 
 
 def _build(plan: "PackPlan", folder: Path, workers: int) -> "BuildReport":

@@ -64,6 +64,9 @@ def davis(root: Path, resolution: str | None = None) -> list[Dataset]:
         return []
     chosen, image_dir, notes = _choose_resolution(root, resolution)
     found = []
+    unlisted = len(set(subfolders(image_dir)).difference(*(names for one in years for _, names in one.lists.values())))
+    if unlisted:
+        notes = (*notes, f"{unlisted} sequences in {image_dir.relative_to(root)} are in no list of ImageSets")
     for listed in years:
         mask_dir = _mask_folder(root, chosen, listed.year)
         splits, absent = _listed_splits(listed, image_dir, mask_dir)
@@ -79,24 +82,27 @@ def davis(root: Path, resolution: str | None = None) -> list[Dataset]:
 
 
 def folder(root: Path, resolution: str | None = None) -> list[Dataset]:
-    """Any folder of the JPEGImages/Annotations form, and a single split folder of YouTube-VOS."""
+    """Any folder of the JPEGImages/Annotations form, and a single split folder of YouTube-VOS or a relative."""
     if not (root / IMAGES).is_dir() or not resolutions(root / IMAGES):
         return []
     chosen, image_dir, notes = _choose_resolution(root, resolution)
     mask_dir = _mask_folder(root, chosen)
     meta = root / "meta.json" if looks_like_meta(root / "meta.json") else None
-    listed = next((one for one in read_split_lists(root) if one.year is None), None)
+    listed = _plain_lists(root)
     splits, absent = _listed_splits(listed, image_dir, mask_dir, meta) if listed else ((), ())
+    owner = root  # the folder whose name the dataset has
     if not splits:
-        splits = (Split("all", image_dir, mask_dir, meta_path=meta),)
+        is_split = SPLIT_FOLDER.fullmatch(root.name) is not None
+        owner = root.parent if is_split else root
+        splits = (Split(root.name if is_split else "all", image_dir, mask_dir, meta_path=meta),)
     notes = (*notes, *absent)
-    if meta is not None:
-        return [_ytvos_dataset(root, splits, notes)]
-    named = re.search(r"davis[-_ ]?(20(?:16|17|19))?", root.name, re.IGNORECASE)
+    if meta is not None or _is_ytvos(owner):
+        return [_ytvos_dataset(owner, splits, notes)]
+    named = re.search(r"davis[-_ ]?(20(?:16|17|19))?", owner.name, re.IGNORECASE)
     if named:
         title = f"DAVIS {named[1]}" if named[1] else "DAVIS"
         return [_davis_dataset(root, title, splits, chosen, notes)]
-    return [Dataset(slug(root.name), root.name, root, splits, chosen, notes=notes)]
+    return [Dataset(slug(owner.name), owner.name, root, splits, chosen, notes=notes)]
 
 
 def split_folders(root: Path) -> list[Dataset]:
@@ -104,7 +110,7 @@ def split_folders(root: Path) -> list[Dataset]:
     splits = _split_folders(root)
     if not splits:
         return []
-    listed = next((one for one in read_split_lists(root) if one.year is None), None)
+    listed = _plain_lists(root)
     notes: tuple[str, ...] = ()
     if listed is not None:
         further, notes = _further_splits(listed, splits)
@@ -119,6 +125,11 @@ def split_order(split: Split) -> tuple[int, str]:
     """Sorts train before validation before test before the rest, then by name."""
     place = next((i for i, name in enumerate(SPLIT_ORDER) if split.name.lower() == name), len(SPLIT_ORDER))
     return place, split.name
+
+
+def _plain_lists(root: Path) -> ListedSplits | None:
+    """The split lists that lie directly in ``ImageSets``."""
+    return next((listed for listed in read_split_lists(root) if listed.year is None), None)
 
 
 def _choose_resolution(root: Path, wanted: str | None) -> tuple[str | None, Path, tuple[str, ...]]:
@@ -183,9 +194,6 @@ def _davis_dataset(
 
 
 def _ytvos_dataset(root: Path, splits: tuple[Split, ...], notes: tuple[str, ...]) -> Dataset:
-    if len(splits) == 1 and splits[0].name == "all" and SPLIT_FOLDER.fullmatch(root.name):
-        only = splits[0]  # the folder of one split was given, not the folder above it
-        splits = (Split(root.name, only.image_dir, only.mask_dir, only.names, only.list_path, only.meta_path),)
     year = _ytvos_year(root, splits)
     return Dataset(
         name=f"ytvos{year or ''}",
@@ -213,17 +221,19 @@ def _ytvos_year(root: Path, splits: tuple[Split, ...]) -> int | None:
 
 
 def _is_ytvos(root: Path) -> bool:
-    """Whether a folder or the one above it is called YouTube-VOS in one of the usual spellings."""
-    names = (root.name, root.parent.name if re.fullmatch(r"20(18|19)", root.name) else "")
-    return any(re.search(r"you[-_ ]?tube|yt[-_ ]?vos", name, re.IGNORECASE) for name in names)
+    """Whether a folder, or the one above a folder of a year, is called YouTube-VOS in one of the usual spellings."""
+    name = root.parent.name if re.fullmatch(r"20(18|19)", root.name) else root.name
+    return re.search(r"(you[-_ ]?tube|yt)[-_ ]?vos|^you[-_ ]?tube$", name, re.IGNORECASE) is not None
 
 
 def _split_folders(root: Path) -> list[Split]:
     """One split per folder of pictures; ``all_frames`` folders become splits of their own."""
-    parents = [root / name for name in subfolders(root) if SPLIT_FOLDER.fullmatch(name)]
-    parents += [root / "all_frames" / name for name in subfolders(root / "all_frames") if SPLIT_FOLDER.fullmatch(name)]
+    parents = [above / name for above in (root, root / "all_frames") for name in subfolders(above)]
     splits = []
     for parent in parents:
+        # DAVIS/2017/trainval with ImageSets of its own is a dataset, not a split of "2017".
+        if not SPLIT_FOLDER.fullmatch(parent.name) or (parent / "ImageSets").is_dir():
+            continue
         for images, suffix in ((IMAGES, ""), (ALL_FRAMES, "_all_frames")):
             for image_dir in resolutions(parent / images).values() if (parent / images).is_dir() else ():
                 splits.append(_split_folder(root, parent, image_dir, suffix))
