@@ -175,7 +175,7 @@ def _make_missing(plan: ShardPlan, workspace: Workspace, workers: int, progress:
     while missing:
         report = _Reporter(board, plan.num_records, progress)
         try:
-            _run(plan, workspace, board, missing, min(workers, len(missing)), report)
+            _run(plan, workspace, board, missing, workers, report)
         except BrokenProcessPool as error:
             left = _missing(plan, workspace, board)
             fruitless = fruitless + 1 if len(left) == len(missing) else 0
@@ -219,7 +219,7 @@ def _run(
 ) -> None:
     """Makes shards with one set of workers; on the first error stops all of them and raises it."""
     packed = pickle.dumps(plan) if workers > 1 else plan  # once here, not once per shard in the pool's thread
-    executor = _executor(workers)
+    executor = _executor(workers, len(shards))
     try:
         waiting = {executor.submit(_work, packed, shard, workspace, plan.num_shards) for shard in shards}
         while waiting:
@@ -235,12 +235,16 @@ def _run(
         board.allow()
 
 
-def _executor(workers: int) -> Executor:
-    """A thread of this process for one worker, else fresh processes: no fork, so no lock or thread is inherited."""
+def _executor(workers: int, num_shards: int) -> Executor:
+    """A thread of this process for one worker, else fresh processes: no fork, so no lock or thread is inherited.
+
+    Even a last single shard goes to a process when several workers were asked for: what killed a worker must not kill
+    this process.
+    """
     if workers == 1:
         return ThreadPoolExecutor(1, thread_name_prefix="make-shard")
     context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
+    return ProcessPoolExecutor(min(workers, num_shards), mp_context=context, initializer=_start_worker)
 
 
 def _start_worker() -> None:

@@ -34,6 +34,8 @@ class ToyPlan:
     skip: tuple[int, ...] = ()
     kill_worker_once: Path | None = None
     """A worker kills itself in shard 1 when this file does not exist yet."""
+    kill_workers: bool = False
+    """Every worker kills itself in shard 1."""
     same_names: bool = False
     extra_setting: dict[str, Any] | None = None
 
@@ -52,13 +54,18 @@ class ToyPlan:
             time.sleep(self.seconds_per_record)
             if index == self.fail_at:
                 raise BadFileError(f"picture {index} is broken")
-            if self.kill_worker_once is not None and shard == 1 and not self.kill_worker_once.exists():
-                self.kill_worker_once.touch()
+            if shard == 1 and self._must_kill():
                 os.kill(os.getpid(), signal.SIGKILL)
             if index in self.skip:
                 yield Skipped(f"video {index}", "too dull")
             else:
                 yield toy_record("same" if self.same_names else f"video {index}.é", self.seed, index, self.num_frames)
+
+    def _must_kill(self) -> bool:
+        if self.kill_worker_once is not None and not self.kill_worker_once.exists():
+            self.kill_worker_once.touch()
+            return True
+        return self.kill_workers
 
 
 def toy_record(sequence: str, seed: int = 0, index: int = 0, num_frames: int = 3) -> Record:
