@@ -113,8 +113,8 @@ def _from_hub(name: str, repository: str, announce: Callable[[str], None]) -> Pa
         reason = str(error).strip().partition("\n")[0]
         raise CheckpointError(
             f"ImageNet weights of {name} could not be downloaded from {repository} ({reason}). Without a network, put "
-            f"{name}.safetensors or torchvision's {name}-*.pth into a folder and set VOSDATA_WEIGHTS_DIR to it, or give "
-            "the file's path as the backbone's weights"
+            f"{name}.safetensors or torchvision's {name}-*.pth into a folder and set VOSDATA_WEIGHTS_DIR to it, or "
+            "give the file's path as the backbone's weights"
         ) from error
 
 
