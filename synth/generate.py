@@ -52,7 +52,7 @@ class SynthPlan:
             objects: where cutouts come from.
             backgrounds: where backgrounds come from.
             num_videos: number of videos, at least 1.
-            seed: 0 <= seed < 2**64; another seed gives other videos.
+            seed: 0 <= seed < 2**63, so that any JSON reader takes it; another seed gives other videos.
             name: name of the shard set.
             split: split that the set is said to be.
             on_bad: ``"stop"``: a file that cannot be used ends the run with an error; ``"skip"``: another picture is
@@ -65,15 +65,15 @@ class SynthPlan:
         """
         if num_videos < 1:
             raise ValueError(f"the number of videos must be at least 1, got {num_videos}")
-        if not 0 <= seed < 2**64:
-            raise ValueError(f"the seed must lie in [0, 2**64), got {seed}")
+        if not 0 <= seed < 2**63:
+            raise ValueError(f"the seed must lie in [0, 2**63), got {seed}")
         for source in (objects, backgrounds):
             if len(source) == 0:
                 raise SourceError(f"{source.name}: the source holds no pictures")
             if on_bad == "stop" and source.problems:
-                count = len(source.problems)
+                count = "1 file" if len(source.problems) == 1 else f"{len(source.problems)} files"
                 raise BadFileError(
-                    f"{source.name}: {count} {'file' if count == 1 else 'files'} cannot be used, the first: {source.problems[0]}. "
+                    f"{source.name}: {count} cannot be used, the first: {source.problems[0]}. "
                     "Repair or remove them, or go on without them with --on-bad skip."
                 )
         self.config = config

@@ -214,7 +214,7 @@ def test_files_that_a_source_lists_as_unusable_stop_or_are_reported(pictures: Pa
     assert "5.jpg" in first[0].name
 
 
-@pytest.mark.parametrize(("num_videos", "seed"), [(0, 0), (-3, 0), (1, -1), (1, 2**64)])
+@pytest.mark.parametrize(("num_videos", "seed"), [(0, 0), (-3, 0), (1, -1), (1, 2**63)])
 def test_a_wrong_number_or_seed_is_refused(pictures: Path, num_videos: int, seed: int) -> None:
     with pytest.raises(ValueError, match="must"):
         make_plan(pictures, num_videos, seed=seed)

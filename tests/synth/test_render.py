@@ -13,7 +13,7 @@ from shards.errors import SourceError
 from synth.bank import LEVEL_STEP, PictureBank, level_for, make_sprite
 from synth.compose import compose_scene
 from synth.config import SynthConfig, make_config
-from synth.geometry import background_map, camera_maps, compose, invert, object_maps
+from synth.geometry import camera_maps, compose, invert, object_maps
 from synth.motion import frame_moments
 from synth.render import Renderer, render_scene
 from synth.scene import Camera, Scene, SceneBackground, SceneObject
@@ -32,6 +32,7 @@ class FlatShapes:
     name = "shapes"
     licence = ""
     problems: Sequence[Problem] = ()
+    num_left_out = 0
 
     def __init__(self, order: Sequence[int] = range(6)) -> None:
         self.order = order
@@ -67,6 +68,7 @@ class Ground:
     name = "ground"
     licence = ""
     problems: Sequence[Problem] = ()
+    num_left_out = 0
     labels: Sequence[str] = ("ground",)
 
     def __len__(self) -> int:
@@ -95,7 +97,7 @@ def simple_scene(*objects: SceneObject) -> Scene:
 
 
 def reference_alpha(scene: Scene, number: int, size: tuple[int, int], num_frames: int) -> NDArray[np.float64]:
-    """Alpha of one object in every frame by SciPy: ``(T, H, W)``, looked up through the inverse map in floating point."""
+    """Alpha of one object in every frame by SciPy: ``(T, H, W)``, looked up through the inverse map."""
     item = scene.objects[number]
     alpha = FlatShapes().load(item.number).rgba[..., 3] / 255
     moments = frame_moments(num_frames)

@@ -31,11 +31,12 @@ class Blobs:
 
     name = "blobs"
     licence = "none"
+    problems: Sequence[Problem] = ()
+    num_left_out = 0
 
     def __init__(self, bad: Sequence[int] = (), count: int = 12) -> None:
         self.bad = bad
         self.count = count
-        self.problems: Sequence[Problem] = ()
 
     @property
     def labels(self) -> Sequence[str]:
@@ -65,6 +66,7 @@ class Walls:
     name = "walls"
     licence = ""
     problems: Sequence[Problem] = ()
+    num_left_out = 0
     labels: Sequence[str] = ("wide", "high", "square")
 
     def __len__(self) -> int:

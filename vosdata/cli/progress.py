@@ -54,7 +54,7 @@ def _plain_lines(unit: str) -> Callable[[int, int], None]:
         if time.monotonic() < next_line or not per_second:
             return
         next_line = time.monotonic() + PLAIN_INTERVAL_SECONDS
-        seconds_left = (total - done) / per_second
+        seconds_left = max(0, total - done) / per_second  # what was skipped counts as done, too
         print(f"{done}/{total} {unit}, {per_second:,.1f}/s, {seconds_left:.0f} s left", file=sys.stderr, flush=True)
 
     return update

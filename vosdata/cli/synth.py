@@ -64,8 +64,8 @@ def command(
 
     if n < 1:
         raise typer.BadParameter(f"--n wants a number of videos of at least 1, got {n}")
-    if not 0 <= seed < 2**64:
-        raise typer.BadParameter(f"--seed must lie in [0, 2**64), got {seed}")
+    if not 0 <= seed < 2**63:
+        raise typer.BadParameter(f"--seed must lie in [0, 2**63), got {seed}")
     values = {
         "num_frames": frames,
         "size": _parse_size(size),
