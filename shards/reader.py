@@ -251,4 +251,5 @@ def _map_file(path: Path, info: ShardInfo) -> memoryview:
     if size != info.size:
         raise DamageError(f"{path} has {size} bytes, expected {info.size}; it is cut off or overwritten, copy it again")
     with pa.memory_map(str(path)) as mapped:
-        return memoryview(mapped.read_buffer())
+        # Arrow calls its bytes signed, and simplejpeg then refuses them: every picture would take the slow way
+        return memoryview(mapped.read_buffer()).cast("B")

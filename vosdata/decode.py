@@ -61,8 +61,7 @@ class SnippetDecoder:
     def _read(
         self, draw: Draw, frames: NDArray[np.uint8], masks: NDArray[np.uint8], annotated: NDArray[np.bool_]
     ) -> None:
-        shard_set, snippet = self._order.sets[draw.set_index], draw.snippet
-        entry = shard_set.entry(snippet.record)
+        shard_set, snippet, entry = self._order.sets[draw.set_index], draw.snippet, draw.entry
         stored = (entry.height, entry.width)
         for t, frame in enumerate(snippet.frames):
             if stored == frames.shape[1:3]:

@@ -15,9 +15,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from shards.reader import ShardSet
-
+from shards.index import IndexEntry
 from shards.order import Interleave, exact_shares, permute
+from shards.reader import ShardSet
 from shards.rng import digest_coordinates, generator
 from vosdata.sampling import Snippet, SnippetRule, draw_snippet, require_eligible
 
@@ -44,6 +44,9 @@ class Draw:
 
     snippet: Snippet
     """What to read."""
+
+    entry: IndexEntry
+    """What the index says about its record."""
 
     flip: bool
     """Whether the snippet is mirrored left to right."""
@@ -106,9 +109,10 @@ class SnippetOrder:
         settings = self.settings
         rng = generator(settings.seed, epoch, place, "snippet") if settings.shuffle else None
         record = self._record(set_index, earlier)
-        snippet = draw_snippet(self.sets[set_index], record, settings.rule, rng)
+        entry = self.sets[set_index].entry(record)
+        snippet = draw_snippet(self.sets[set_index], record, settings.rule, rng, entry)
         flip = settings.flip and bool(generator(settings.seed, epoch, place, "flip").integers(2))
-        return Draw(position, epoch, place, set_index, snippet, flip)
+        return Draw(position, epoch, place, set_index, snippet, entry, flip)
 
     def _record(self, set_index: int, earlier: int) -> int:
         """The record of a set's draw number ``earlier``."""

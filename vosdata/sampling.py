@@ -27,10 +27,10 @@ from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from shards.reader import ShardSet
 
 from shards.errors import ShardError
 from shards.index import IndexBatch, IndexEntry
+from shards.reader import ShardSet
 
 ObjectsMode = Literal["one", "all"]
 Pixels = TypeVar("Pixels", int, NDArray[np.int64])
@@ -127,7 +127,13 @@ def _enough(entry: IndexEntry, rule: SnippetRule) -> NDArray[np.bool_]:
     return entry.areas >= _min_stored_area(rule, entry.height, entry.width)
 
 
-def draw_snippet(shard_set: ShardSet, record: int, rule: SnippetRule, rng: np.random.Generator | None) -> Snippet:
+def draw_snippet(
+    shard_set: ShardSet,
+    record: int,
+    rule: SnippetRule,
+    rng: np.random.Generator | None,
+    entry: IndexEntry | None = None,
+) -> Snippet:
     """Draws a snippet of one record.
 
     Args:
@@ -135,11 +141,12 @@ def draw_snippet(shard_set: ShardSet, record: int, rule: SnippetRule, rng: np.ra
         record: index of an eligible record.
         rule: what counts as a snippet.
         rng: draws the first frame, then the object; None takes the first eligible frame and the lowest id (validation).
+        entry: the record's entry when the caller has it already.
 
     Raises:
         ValueError: the record has no eligible frame.
     """
-    entry = shard_set.entry(record)
+    entry = shard_set.entry(record) if entry is None else entry
     starts = eligible_starts(entry, rule)
     if not len(starts):
         raise ValueError(f"record {record} of {shard_set.name} has no eligible snippet of {rule.num_frames} frames")

@@ -250,6 +250,15 @@ def test_the_batch_holds_what_pillow_reads_from_the_tar(tiny_sets: dict[str, Pat
     assert (void > 0) == (name == "alpha")
 
 
+def test_pictures_in_a_shard_take_the_fast_decoder(tiny_sets: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(data: Any) -> None:
+        raise AssertionError("decoded the slow way")
+
+    monkeypatch.setattr("shards.codec._decode_rare_jpeg", fail)
+    with SnippetStream(tiny_sets["alpha"], snippet=4) as stream:
+        assert len(next(iter(stream)).keys) == 4
+
+
 def test_frames_of_another_size_are_resized_with_their_masks(tiny_sets: dict[str, Path]) -> None:
     tar = members(tiny_sets["beta"])
     with SnippetStream(

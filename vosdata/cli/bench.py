@@ -1,0 +1,66 @@
+"""``vosdata bench``: how fast a shard set streams on this machine."""
+
+import json
+import re
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def command(
+    shards: Annotated[Path, typer.Argument(help="Folder of a shard set.")],
+    snippet: Annotated[int, typer.Option(help="Frames in a snippet.", min=1)] = 8,
+    size: Annotated[str | None, typer.Option(help="Training size, HEIGHTxWIDTH; by default as stored.")] = None,
+    batch: Annotated[int, typer.Option(help="Snippets in a batch.", min=1)] = 4,
+    threads: Annotated[int | None, typer.Option(help="Decode threads; by default one per core.", min=1)] = None,
+    seconds: Annotated[float, typer.Option(help="About how long to measure.", min=0.1)] = 10.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+) -> None:
+    """Measure how fast a shard set streams on this machine, and say what bounds it.
+
+    Streams snippets and, in turns with that, decodes the same pictures from memory with the same number of threads; the
+    ratio says what reading, checking, masks and batching cost on top.
+
+    \b
+    Example:
+      vosdata bench data/shards/synthvos --snippet 8 --threads 2
+    """  # noqa: D301  the parser looks for the backspace character itself
+    from vosdata.bench import measure
+    from vosdata.world import detect
+
+    report = measure(
+        shards,
+        snippet=snippet,
+        size=_parse_size(size),
+        batch=batch,
+        threads=threads or detect().num_cores,
+        seconds=seconds,
+    )
+    if as_json:
+        json.dump(asdict(report), sys.stdout, indent=2)
+        print()
+        return
+    height, width = report.size
+    print(
+        f"{report.shards}: snippets of {report.snippet} frames at {height}x{width}, batches of {report.batch}, "
+        f"{report.threads} threads, {report.rounds} rounds"
+    )
+    print(f"  stream        {report.frames_per_second:9.0f} frames/s")
+    print(f"  decode limit  {report.limit_frames_per_second:9.0f} frames/s")
+    print(f"  ratio         {report.ratio:9.2f}")
+    print("  on one thread, in microseconds per frame:")
+    for name, cost in asdict(report.costs).items():
+        print(f"    {name.replace('_', ' '):<15}{cost:8.1f}")
+    print(report.verdict)
+
+
+def _parse_size(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)
+    if match is None:
+        raise typer.BadParameter(f"--size is HEIGHTxWIDTH in pixels, such as 240x432, got {text!r}")
+    return int(match[1]), int(match[2])
