@@ -9,6 +9,7 @@
     ├── ConflictError       the output exists already, made with another configuration, or is in use
     ├── RecipeError         a recipe does not parse or names unknown keys
     ├── CheckpointError     a checkpoint cannot be read or does not fit the model
+    ├── TrainingError       training cannot go on: a loss or gradient is not finite
     └── ScoreError          predictions and truth cannot be compared
 
 A wrong call of a function is ``ValueError`` or ``TypeError`` instead. Messages say what, where, what was expected, what
@@ -50,6 +51,10 @@ class RecipeError(VosDataError):
 
 class CheckpointError(VosDataError):
     """A checkpoint cannot be read or does not fit the model."""
+
+
+class TrainingError(VosDataError):
+    """Training cannot go on: a loss or gradient is not finite; the message names step and snippets."""
 
 
 class ScoreError(VosDataError):

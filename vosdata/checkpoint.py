@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from shards.atomic import sync_folder
 from shards.errors import CheckpointError
 from vosdata.recipe import Recipe, recipe_from_json
-from vosdata.tensor_file import read_tensors, sync_folder, write_tensors
+from vosdata.tensor_file import read_tensors, write_tensors
 
 if TYPE_CHECKING:
     from vosdata.models.agame import AGAME
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 FORMAT = "vosdata checkpoint"
 FORMAT_VERSION = 1
 FOLDER = "checkpoints"
-_FILE_NAME = re.compile(r"step-(\d{8,})\.safetensors")
+_FILE_NAME = re.compile(r"step-\d{8,}\.safetensors")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -121,8 +122,14 @@ def load_checkpoint(path: Path, *, model_only: bool = False) -> Checkpoint:
 def list_checkpoints(run: Path) -> list[Path]:
     """Checkpoint files of a run folder, newest first; none of them is opened."""
     folder = run / FOLDER
-    found = [(match, file) for file in folder.glob("step-*") if (match := _FILE_NAME.fullmatch(file.name))]
-    return [file for match, file in sorted(found, key=lambda pair: int(pair[0][1]), reverse=True)]
+    return sorted(
+        (file for file in folder.glob("step-*") if _FILE_NAME.fullmatch(file.name)), key=step_of, reverse=True
+    )
+
+
+def step_of(path: Path) -> int:
+    """The step after which a checkpoint was written, from its name."""
+    return int(path.stem.removeprefix("step-"))
 
 
 def newest_checkpoint(run: Path, *, model_only: bool = False) -> tuple[Checkpoint | None, list[str]]:

@@ -17,18 +17,18 @@ VoidRule = Literal["excluded", "published"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class PixelLoss:
-    """A loss before it is divided: several ranks add both numbers up before they divide."""
+class Total:
+    """A mean before it is divided, so that several ranks can add up both numbers first."""
 
     total: Tensor
-    """float32 (), sum of the negative log-likelihoods over the counted pixels, in nats; carries the gradient."""
+    """float32 (), sum over what was counted."""
 
-    num_pixels: Tensor
-    """int64 (), how many pixels were counted; 0 when the truth is known nowhere."""
+    count: Tensor
+    """int64 (), how many were counted, possibly none."""
 
     def mean(self) -> Tensor:
-        """Mean per counted pixel, float32 (); zero, with its graph intact, where nothing was counted."""
-        return self.total / self.num_pixels.clamp(min=1)
+        """float32 (); zero, with its graph intact, where nothing was counted."""
+        return self.total / self.count.clamp(min=1)
 
 
 def counted_pixels(masks: Tensor, annotated: Tensor, void: VoidRule = "excluded") -> Tensor:
@@ -47,7 +47,7 @@ def counted_pixels(masks: Tensor, annotated: Tensor, void: VoidRule = "excluded"
     return (masks != VOID) & annotated[:, :, None, None]
 
 
-def pixel_loss(log_probs: Tensor, masks: Tensor, annotated: Tensor, void: VoidRule = "excluded") -> PixelLoss:
+def pixel_loss(log_probs: Tensor, masks: Tensor, annotated: Tensor, void: VoidRule = "excluded") -> Total:
     """Sums the negative log-likelihood of the truth over the counted pixels.
 
     Source: A-GAME section 3.4 (cross-entropy). The paper does not speak of void; the published code trains it as
@@ -60,7 +60,7 @@ def pixel_loss(log_probs: Tensor, masks: Tensor, annotated: Tensor, void: VoidRu
         void: ``"excluded"`` or ``"published"``, see :func:`counted_pixels`.
 
     Returns:
-        The sum and the number of counted pixels; the gradient at every other pixel is exactly zero.
+        The sum in nats and the number of counted pixels; the gradient at every other pixel is exactly zero.
 
     Raises:
         ValueError: the shapes do not fit each other.
@@ -71,7 +71,7 @@ def pixel_loss(log_probs: Tensor, masks: Tensor, annotated: Tensor, void: VoidRu
     likelihood = log_probs.gather(2, known_target[:, :, None].long()).squeeze(2)  # (B, T, H, W)
     # where, not a product with 0: an infinite log-probability at a void pixel must not turn the sum into NaN.
     counted_likelihood = torch.where(counted, likelihood.float(), 0.0)
-    return PixelLoss(-counted_likelihood.sum(), counted.sum())
+    return Total(-counted_likelihood.sum(), counted.sum())
 
 
 def segmentation_loss(log_probs: Tensor, masks: Tensor, annotated: Tensor, void: VoidRule = "excluded") -> Tensor:
@@ -79,8 +79,8 @@ def segmentation_loss(log_probs: Tensor, masks: Tensor, annotated: Tensor, void:
     return pixel_loss(log_probs, masks, annotated, void).mean()
 
 
-def mean_target_iou(log_probs: Tensor, masks: Tensor, annotated: Tensor) -> Tensor:
-    """Returns J of the target: intersection over union, averaged over the annotated frames after the first.
+def target_iou(log_probs: Tensor, masks: Tensor, annotated: Tensor) -> Total:
+    """Returns J of the target, intersection over union, summed over the annotated frames after the first.
 
     The first frame is given, so it says nothing about the model. Void pixels belong to neither region. Where truth and
     prediction are both empty, J is 1 (the DAVIS convention).
@@ -91,7 +91,7 @@ def mean_target_iou(log_probs: Tensor, masks: Tensor, annotated: Tensor) -> Tens
         annotated: bool (B, T).
 
     Returns:
-        float32 () in [0, 1]; NaN when no frame after the first is annotated.
+        The sum of J and the number of frames.
     """
     _check_shapes(log_probs, masks, annotated)
     predicted = log_probs[:, 1:, 1] > log_probs[:, 1:, 0]  # (B, T - 1, H, W)
@@ -101,7 +101,7 @@ def mean_target_iou(log_probs: Tensor, masks: Tensor, annotated: Tensor) -> Tens
     union = ((predicted | truth) & known).sum((2, 3))
     iou = torch.where(union > 0, intersection / union.clamp(min=1), 1.0)  # (B, T - 1)
     counted = annotated[:, 1:]
-    return torch.where(counted, iou, 0.0).sum() / counted.sum()
+    return Total(torch.where(counted, iou, 0.0).sum(), counted.sum())
 
 
 def _check_shapes(log_probs: Tensor, masks: Tensor, annotated: Tensor) -> None:

@@ -223,6 +223,10 @@ class Recipe(Section):
     train: TrainRecipe
     run: RunRecipe = RunRecipe()
 
+    def configuration(self) -> dict[str, Any]:
+        """Everything that determines the weights, as JSON: all keys but ``name`` and those under ``run``."""
+        return self.model_dump(mode="json", exclude={"name", "run"})
+
 
 def load_recipe(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Reads a recipe, with what it extends, and applies overrides.
@@ -260,15 +264,3 @@ def recipe_from_json(content: Any, where: str) -> Recipe:
 def recipe_to_yaml(recipe: Recipe) -> str:
     """Writes a resolved recipe, every key of it, as YAML that :func:`load_recipe` reads."""
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
-
-
-def differences(earlier: Recipe, now: Recipe) -> list[str]:
-    """Names the keys that make two recipes train differently, each with both values; ``run`` is left out."""
-    before, after = (recipe.model_dump(mode="json") for recipe in (earlier, now))
-    return [
-        f"{section}.{key}: {before[section][key]} there, {after[section][key]} now"
-        for section in before
-        if section not in ("name", "run")
-        for key in before[section]
-        if before[section][key] != after[section][key]
-    ]

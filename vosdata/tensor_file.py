@@ -17,6 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from shards.atomic import atomic_file
 from shards.errors import CheckpointError
 
 CHECKSUM = "checksum"
@@ -40,9 +41,7 @@ _DTYPE_NAMES = {
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: str) -> None:
-    """Writes the file under a temporary name, makes it durable, then puts it in place.
-
-    At no moment does ``path`` hold anything but a whole file, old or new.
+    """Writes the file as a whole: at no moment does ``path`` hold anything but a whole file, old or new.
 
     Args:
         path: where to; its folder exists.
@@ -53,21 +52,12 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: str) -> N
         ValueError: a name is ``checksum``, or a dtype cannot be stored.
         OSError: the disk is full or refuses.
     """
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        with temporary.open("wb") as file:
-            checksum = 0
-            for chunk in _chunks(tensors, metadata):
-                checksum = google_crc32c.extend(checksum, chunk)
-                file.write(chunk)
-            file.write(checksum.to_bytes(CHECKSUM_BYTES, "little"))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
+    with atomic_file(path) as file:
+        checksum = 0
+        for chunk in _chunks(tensors, metadata):
+            checksum = google_crc32c.extend(checksum, chunk)
+            file.write(chunk)
+        file.write(checksum.to_bytes(CHECKSUM_BYTES, "little"))
 
 
 def read_tensors(path: Path, prefix: str = "") -> tuple[dict[str, Tensor], str]:
@@ -90,15 +80,6 @@ def read_tensors(path: Path, prefix: str = "") -> tuple[dict[str, Tensor], str]:
             return {name: file.get_tensor(name).clone() for name in names}, metadata
     except SafetensorError as error:
         raise CheckpointError(f"checkpoint {path}: its header contradicts itself ({error}); use another") from error
-
-
-def sync_folder(folder: Path) -> None:
-    """Makes renames and deletions in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _chunks(tensors: Mapping[str, Tensor], metadata: str) -> Iterator[bytes]:

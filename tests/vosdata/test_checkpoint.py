@@ -134,7 +134,7 @@ def test_the_newest_whole_checkpoint_is_taken(tmp_path: Path, checkpoint: Checkp
     assert newest_checkpoint(tmp_path) == (None, [])
     for step in (5, 20, 100_000_000):
         save_checkpoint(checkpoint_path(tmp_path, step), replace(checkpoint, step=step))
-    (tmp_path / "checkpoints" / ".step-99999999.safetensors.part").write_bytes(b"half")
+    (tmp_path / "checkpoints" / "step-99999999.safetensors.123.tmp").write_bytes(b"half")
     found, problems = newest_checkpoint(tmp_path)
     assert found is not None
     assert (found.step, problems) == (100_000_000, [])

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from vosdata.losses import counted_pixels, mean_target_iou, pixel_loss, segmentation_loss
+from vosdata.losses import counted_pixels, pixel_loss, segmentation_loss, target_iou
 
 
 def random_case(seed: int, batch: int = 2, num_frames: int = 3, size: tuple[int, int] = (5, 7)) -> list[Tensor]:
@@ -82,7 +82,7 @@ def test_nothing_counted_gives_zero_loss_with_its_graph_intact() -> None:
 def test_parts_of_a_batch_add_up_to_its_mean() -> None:
     log_probs, masks, annotated = random_case(5, batch=4)
     parts = [pixel_loss(log_probs[i : i + 1], masks[i : i + 1], annotated[i : i + 1]) for i in range(4)]
-    total = sum(part.total.item() for part in parts) / sum(part.num_pixels.item() for part in parts)
+    total = sum(part.total.item() for part in parts) / sum(part.count.item() for part in parts)
     assert segmentation_loss(log_probs, masks, annotated).item() == pytest.approx(total, rel=1e-6)
 
 
@@ -105,12 +105,13 @@ def test_iou_leaves_out_the_given_frame_void_and_unannotated_frames() -> None:
     log_probs[:, :, 1][predicted] = -0.1
     log_probs[:, :, 0][~predicted] = -0.1
     annotated = torch.tensor([[True, True, False, True]])
-    assert mean_target_iou(log_probs, masks, annotated).item() == pytest.approx((2 / 4 + 4 / 6) / 2)
+    assert target_iou(log_probs, masks, annotated).mean().item() == pytest.approx((2 / 4 + 4 / 6) / 2)
 
 
-def test_iou_of_two_empty_masks_is_one_and_of_no_annotation_is_nan() -> None:
+def test_iou_of_two_empty_masks_is_one_and_unannotated_frames_do_not_count() -> None:
     masks = torch.zeros((1, 2, 3, 3), dtype=torch.uint8)
     log_probs = torch.zeros((1, 2, 2, 3, 3))
     log_probs[:, :, 1] = -1.0
-    assert mean_target_iou(log_probs, masks, torch.tensor([[True, True]])).item() == 1.0
-    assert mean_target_iou(log_probs, masks, torch.tensor([[True, False]])).isnan()
+    both = target_iou(log_probs, masks, torch.tensor([[True, True]]))
+    assert (both.total.item(), both.count.item()) == (1.0, 1)
+    assert target_iou(log_probs, masks, torch.tensor([[True, False]])).count.item() == 0

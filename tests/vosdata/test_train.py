@@ -1,0 +1,370 @@
+"""The training loop: goes on exactly where it was cut, shares steps among ranks, and refuses what it cannot do."""
+
+import json
+import multiprocessing
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from shards.errors import CheckpointError, ConflictError, ShardError, TrainingError
+from vosdata.checkpoint import list_checkpoints, load_checkpoint, load_model
+from vosdata.cli.app import run as run_command
+from vosdata.metrics_log import MetricsLog, StepMetrics, read_metrics
+from vosdata.recipe import Recipe, load_recipe
+from vosdata.schedule import Schedule
+from vosdata.train import TrainResult, train
+
+TINY = """
+extends: smoke
+model:
+  backbone_width: 4
+  appearance_channels: 4
+  propagation_channels: 4
+  fusion_channels: 4
+  encoding_channels: 4
+  upsampling_channels: 4
+data: {frames: 3, size: 32x48, min_object_pixels: 4}
+train: {steps: 6, batch: 2, learning_rate: 3e-3, lr_decay: 0.5}
+run: {checkpoint_every: 4, log_every: 1}
+"""
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    """File of a recipe that trains in seconds."""
+    path = tmp_path / "tiny.yaml"
+    path.write_text(TINY.replace("data: {", "data: {sets: {synthvos: 1}, "))
+    return path
+
+
+@pytest.fixture
+def data(tiny_sets: dict[str, Path]) -> list[Path]:
+    return [tiny_sets["alpha"], tiny_sets["beta"]]
+
+
+def run(recipe: Recipe, data: list[Path], out: Path, resume: bool = False) -> TrainResult:
+    return train(recipe, data, out, resume, device="cpu", on_message=lambda line: None)
+
+
+def step_lines(out: Path) -> list[dict[str, Any]]:
+    return [line for line in read_metrics(out / "metrics.jsonl") if "event" not in line]
+
+
+def exact_lines(out: Path) -> list[dict[str, Any]]:
+    """What must be equal to the bit; times differ."""
+    times = ("frames_per_second", "data_wait")
+    return [{key: value for key, value in line.items() if key not in times} for line in step_lines(out)]
+
+
+def assert_same_end(one: Path, other: Path) -> None:
+    first, second = (load_checkpoint(list_checkpoints(out)[0]) for out in (one, other))
+    assert (first.step, first.stream, first.counters) == (second.step, second.stream, second.counters)
+    assert first.model.keys() == second.model.keys()
+    assert all(torch.equal(first.model[name], second.model[name]) for name in first.model)
+    for name, states in first.optimiser.items():
+        assert all(torch.equal(states[key], second.optimiser[name][key]) for key in states)
+
+
+def command(tiny: Path, data: list[Path], out: Path, *settings: str) -> list[str]:
+    sets = [f"--data={folder}" for folder in data]
+    return ["train", str(tiny), *sets, f"--out={out}", "--device=cpu", *settings]
+
+
+@pytest.fixture(scope="module")
+def start_command() -> Iterator[Callable[[list[str]], BaseProcess]]:
+    """Function that starts a vosdata command in a process of its own; a server with torch in it saves the imports."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["vosdata.train", "vosdata.cli.train"])
+
+    def start(arguments: list[str]) -> BaseProcess:
+        process = context.Process(target=run_command, args=(arguments,))
+        process.start()
+        return process
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        yield start
+
+
+# --- one run ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_leaves_recipe_metrics_and_a_usable_model(tiny: Path, data: list[Path], tmp_path: Path) -> None:
+    recipe, out = load_recipe(tiny), tmp_path / "run"
+    seen: list[int] = []
+    result = train(recipe, data, out, device="cpu", on_step=lambda metrics, last: seen.append(metrics.step))
+    assert (result.step, seen) == (6, [1, 2, 3, 4, 5, 6])
+    resolved = load_recipe(out / "recipe.yaml")
+    assert resolved.data.sets == {str(folder): 1.0 for folder in data}
+    assert resolved.train == recipe.train
+    lines = step_lines(out)
+    assert [line["step"] for line in lines] == seen
+    for line in lines:
+        assert line["loss"] == pytest.approx(line["fine"] + line["coarse"])
+        assert 0 <= line["J"] <= 1
+        assert 0 <= line["data_wait"] <= 1
+        assert line["frames_per_second"] > 0
+    assert [line["event"] for line in read_metrics(out / "metrics.jsonl") if "event" in line] == ["start"]
+    model, loaded = load_model(out)
+    assert loaded == resolved
+    assert not model.training
+    stored = load_checkpoint(result.checkpoint)
+    assert all(torch.equal(stored.model[name], tensor) for name, tensor in model.state_dict().items())
+    assert stored.backbone == "none"
+
+
+def test_training_lowers_the_loss(tiny: Path, data: list[Path], tmp_path: Path) -> None:
+    run(load_recipe(tiny, ["train.steps=25", "train.lr_decay=1"]), data, tmp_path / "run")
+    losses = [line["loss"] for line in step_lines(tmp_path / "run")]
+    assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
+
+
+def test_learning_rate_and_place_follow_the_epochs(tiny: Path, data: list[Path], tmp_path: Path) -> None:
+    run(load_recipe(tiny, ["data.epoch_size=5"]), data, tmp_path / "run")
+    lines = step_lines(tmp_path / "run")
+    assert [(line["epoch"], line["position"]) for line in lines] == [(0, 0), (0, 2), (0, 4), (1, 1), (1, 3), (2, 0)]
+    assert [line["learning_rate"] for line in lines] == pytest.approx([3e-3] * 3 + [1.5e-3] * 2 + [0.75e-3])
+
+
+def test_training_ends_with_its_epochs_or_its_steps() -> None:
+    smoke = load_recipe("smoke", ["train.epochs=3", "train.batch=4", "train.steps=null"]).train
+    assert Schedule(smoke, epoch_size=10).last_step == 8  # 30 snippets in batches of 4
+    assert Schedule(smoke.model_copy(update={"steps": 5}), epoch_size=10).last_step == 5
+
+
+def test_frozen_stages_stay_as_they_were(tiny: Path, data: list[Path], tmp_path: Path) -> None:
+    run(load_recipe(tiny, ["model.train_from=layer4", "train.steps=1"]), data, tmp_path / "one")
+    run(load_recipe(tiny, ["model.train_from=layer4", "train.steps=3"]), data, tmp_path / "three")
+    one, three = (load_checkpoint(list_checkpoints(tmp_path / name)[0]).model for name in ("one", "three"))
+    same = {name for name in one if torch.equal(one[name], three[name])}
+    assert {name for name in one if name.startswith(("backbone.layer1", "backbone.conv1"))} <= same
+    assert not any(name.startswith("backbone.layer4") and name.endswith("conv1.weight") for name in same)
+
+
+# --- going on --------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_killed_five_times_ends_with_the_bits_of_an_uncut_one(
+    tiny: Path, data: list[Path], tmp_path: Path, start_command: Callable[[list[str]], BaseProcess]
+) -> None:
+    settings = ["--set=train.steps=60", "--set=run.checkpoint_every=7"]
+    uncut, cut = tmp_path / "uncut", tmp_path / "cut"
+    start_command(command(tiny, data, uncut, *settings)).join()
+    rng = random.Random(0)
+    for step in sorted(rng.sample(range(1, 58), 5)):
+        process = start_command(command(tiny, data, cut, *settings))
+        kill_behind(step, process, cut / "metrics.jsonl", rng.uniform(0, 0.05))
+        assert all(load_checkpoint(path).step for path in list_checkpoints(cut))
+    start_command(command(tiny, data, cut, *settings)).join()
+    assert [line["step"] for line in step_lines(cut)] == list(range(1, 61))
+    assert exact_lines(cut) == exact_lines(uncut)
+    assert_same_end(cut, uncut)
+
+
+def kill_behind(step: int, process: BaseProcess, metrics: Path, seconds: float) -> None:
+    """Ends a training with SIGKILL some time after a step was logged."""
+    try:
+        while not any(line["step"] >= step and "event" not in line for line in read_metrics(metrics)):
+            assert process.is_alive(), "the training ended before it was killed"
+            time.sleep(0.005)
+        time.sleep(seconds)
+    finally:
+        process.kill()
+        process.join()
+    assert process.exitcode == -signal.SIGKILL
+
+
+def test_an_interrupted_run_is_saved_and_goes_on(tiny: Path, data: list[Path], tmp_path: Path) -> None:
+    recipe, out = load_recipe(tiny), tmp_path / "run"
+
+    def interrupt(metrics: StepMetrics, last_step: int) -> None:
+        if metrics.step == 2:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, data, out, device="cpu", on_step=interrupt, on_message=lambda line: None)
+    assert load_checkpoint(list_checkpoints(out)[0]).step == 3
+    run(recipe, data, out, resume=True)
+    run(recipe, data, tmp_path / "uncut")
+    assert exact_lines(out) == exact_lines(tmp_path / "uncut")
+    assert_same_end(out, tmp_path / "uncut")
+
+
+def test_a_finished_run_is_left_alone(tiny: Path, data: list[Path], tmp_path: Path) -> None:
+    recipe, out = load_recipe(tiny), tmp_path / "run"
+    checkpoint = run(recipe, data, out).checkpoint
+    before = checkpoint.read_bytes()
+    assert run(recipe, data, out).step == 6
+    assert checkpoint.read_bytes() == before
+    assert len(step_lines(out)) == 6
+
+
+def test_a_damaged_newest_checkpoint_is_passed_over(tiny: Path, data: list[Path], tmp_path: Path) -> None:
+    recipe, out, said = load_recipe(tiny), tmp_path / "run", []
+    newest = run(recipe, data, out).checkpoint
+    exact = exact_lines(out)
+    newest.write_bytes(newest.read_bytes()[:-10])
+    train(recipe, data, out, device="cpu", on_message=said.append)
+    assert any("passed over" in line and "damaged" in line for line in said)
+    assert exact_lines(out) == exact
+    assert load_checkpoint(newest).step == 6
+
+
+def test_only_the_newest_checkpoints_stay(tiny: Path, data: list[Path], tmp_path: Path) -> None:
+    run(load_recipe(tiny, ["run.checkpoint_every=1", "run.keep=3"]), data, tmp_path / "run")
+    assert [path.stem for path in list_checkpoints(tmp_path / "run")] == [f"step-0000000{n}" for n in (6, 5, 4)]
+
+
+def test_metrics_behind_the_checkpoint_and_torn_lines_are_cut(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n{"st')
+    log = MetricsLog(path, step=2)
+    log.event(2, "start")
+    log.close()
+    assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1, 2, 2]
+
+
+def test_resuming_where_no_run_was_begun_is_refused(tiny: Path, data: list[Path], tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="nothing to resume"):
+        run(load_recipe(tiny), data, tmp_path / "run", resume=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_another_recipe_in_the_same_folder_is_refused_by_key(tiny: Path, data: list[Path], tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    run(load_recipe(tiny, ["train.steps=1"]), data, out)
+    with pytest.raises(ConflictError, match=r"train\.learning_rate is 0\.003 there, 0\.1 was asked for"):
+        run(load_recipe(tiny, ["train.steps=1", "train.learning_rate=0.1"]), data, out)
+    run(load_recipe(tiny, ["train.steps=1", "run.threads=1"]), data, out)
+
+
+def test_two_trainings_do_not_share_a_folder(tiny: Path, data: list[Path], tmp_path: Path) -> None:
+    recipe, out = load_recipe(tiny), tmp_path / "run"
+
+    def train_again(metrics: StepMetrics, last_step: int) -> None:
+        with pytest.raises(ConflictError, match="in use"):
+            run(recipe, data, out)
+
+    train(recipe, data, out, device="cpu", on_step=train_again)
+
+
+# --- starting from another run ---------------------------------------------------------------------------------------
+
+
+def test_a_second_stage_starts_from_the_first_stages_weights(tiny: Path, data: list[Path], tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    run(load_recipe(tiny, ["train.steps=2"]), data, first)
+    # A rate of next to nothing: one step leaves the weights where they were.
+    settings = ["train.steps=1", "train.learning_rate=1e-30", f"train.init_from={first}"]
+    run(load_recipe(tiny, settings), data, second)
+    earlier, later = (load_checkpoint(list_checkpoints(out)[0]) for out in (first, second))
+    assert all(torch.equal(later.model[name], t) for name, t in earlier.model.items() if name.endswith("weight"))
+    assert later.backbone.startswith(f"{first} after step 2")
+    with pytest.raises(CheckpointError, match="does not fit"):
+        run(load_recipe(tiny, [*settings, "model.fusion_channels=5"]), data, tmp_path / "third")
+    with pytest.raises(CheckpointError, match="nosuch"):
+        run(load_recipe(tiny, ["train.init_from=runs/nosuch"]), data, tmp_path / "fourth")
+    assert not (tmp_path / "fourth" / "recipe.yaml").exists()
+
+
+# --- data ------------------------------------------------------------------------------------------------------------
+
+
+def test_sets_without_a_snippet_are_left_out_and_said(tiny: Path, tiny_sets: dict[str, Path], tmp_path: Path) -> None:
+    said: list[str] = []
+    recipe = load_recipe(tiny, ["data.frames=9", "train.steps=1"])  # gamma has 8 frames
+    train(recipe, [tiny_sets["alpha"], tiny_sets["gamma"]], tmp_path / "run", device="cpu", on_message=said.append)
+    assert [line for line in said if "left out" in line and "gamma" in line]
+    events = [line for line in read_metrics(tmp_path / "run" / "metrics.jsonl") if line.get("event") == "left_out"]
+    assert [Path(event["set"]).name for event in events] == ["gamma"]
+    with pytest.raises(ShardError, match="none of the shard sets"):
+        run(load_recipe(tiny, ["data.frames=30"]), [tiny_sets["alpha"], tiny_sets["gamma"]], tmp_path / "none")
+
+
+def test_a_recipes_sets_are_found_by_name_and_missing_ones_are_named(
+    tiny: Path, tiny_sets: dict[str, Path], tmp_path: Path
+) -> None:
+    shards = tmp_path / "data" / "shards"
+    shards.mkdir(parents=True)
+    (shards / "beta2019-train").symlink_to(tiny_sets["beta"])
+    (shards / "alpha-train").symlink_to(tiny_sets["alpha"])
+    found = load_recipe(tiny, ["data.sets={alpha: size, beta: 2}", "train.steps=1"])
+    train(found, out=tmp_path / "run", root=tmp_path / "data", device="cpu")
+    start = read_metrics(tmp_path / "run" / "metrics.jsonl")[0]
+    assert start["sets"] == {str(shards / "alpha-train"): 5.0, str(shards / "beta2019-train"): 2.0}
+    lacking = load_recipe(tiny, ["data.sets={alpha: 1, synthvos: 1, davis2017: 1}"])
+    with pytest.raises(ShardError, match=r"lacks 'synthvos', 'davis2017'; make it with `vosdata synth .* --data"):
+        train(lacking, out=tmp_path / "other", root=tmp_path / "data", device="cpu")
+
+
+def test_a_loss_that_is_not_finite_stops_and_names_step_and_snippets(
+    tiny: Path, data: list[Path], tmp_path: Path
+) -> None:
+    with pytest.raises(TrainingError, match=r"step \d+: loss or gradient is not finite .*(alpha|beta)/.*\[.*\]#"):
+        run(load_recipe(tiny, ["train.learning_rate=1e30", "train.steps=20"]), data, tmp_path / "run")
+    for path in list_checkpoints(tmp_path / "run"):
+        assert all(torch.isfinite(tensor).all() for tensor in load_checkpoint(path).model.values())
+
+
+# --- several ranks ---------------------------------------------------------------------------------------------------
+
+
+def test_two_processes_train_as_one_does(tiny: Path, data: list[Path], tmp_path: Path) -> None:
+    settings = ["--set=model.batch_norm=frozen", "--set=train.steps=4"]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "vosdata"]
+    two, one = tmp_path / "two", tmp_path / "one"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    arguments = [*launcher, *command(tiny, data, two, *settings)]
+    subprocess.run(arguments, check=True, env=environment, capture_output=True, timeout=120)
+    run(load_recipe(tiny, ["model.batch_norm=frozen", "train.steps=4"]), data, one)
+    lines = [[(line["loss"], line["J"], line["num_pixels"]) for line in step_lines(out)] for out in (two, one)]
+    assert len(lines[0]) == 4
+    for apart, together in zip(*lines, strict=True):
+        assert apart == pytest.approx(together, rel=1e-4)
+    first, second = (load_checkpoint(list_checkpoints(out)[0]) for out in (two, one))
+    assert first.stream == second.stream
+    for name, tensor in first.model.items():
+        torch.testing.assert_close(tensor, second.model[name], rtol=1e-3, atol=1e-5)
+
+
+# --- the command -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (["nosuch"], 1, "no recipe called 'nosuch'"),
+        (["smoke", "--set", "model.bakbone=resnet18"], 1, "model.bakbone: no such key; did you mean 'backbone'?"),
+        (["smoke", "--set", "nonsense"], 2, "--set section.key=value"),
+        (["smoke", "--data", "no/such/folder"], 1, "no/such/folder"),
+        (["smoke", "--root", "no/such/root"], 1, "no/such/root/shards lacks 'synthvos'"),
+        (["smoke", "--device", "abacus"], 2, "abacus"),
+    ],
+)
+def test_wrong_calls_give_one_line_and_a_status(
+    arguments: list[str],
+    status: int,
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tiny_sets: dict[str, Path],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if "abacus" in arguments:
+        arguments = [*arguments, "--data", str(tiny_sets["alpha"])]
+    assert run_command(["train", *arguments]) == status
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "runs").exists()
