@@ -161,7 +161,7 @@ def _key(identifier: Any) -> str:
 
 
 def _find_pictures(root: Path, path: Path, names: list[str]) -> tuple[Path | None, set[str]]:
-    """The folder near a COCO file, inside the root, that holds most of the named pictures, and which of them it holds."""
+    """The folder near a COCO file, inside the root, that holds most of its pictures, and which of them it holds."""
     split = path.stem.removeprefix("instances_")
     near = [
         base / tail for base in (path.parent, path.parent.parent) for tail in ("", "images", split, f"images/{split}")

@@ -92,7 +92,8 @@ def draw_silhouette(rng: np.random.Generator, side: int) -> Silhouette:
 def _softened(alpha: NDArray[np.uint8], softness: float) -> NDArray[np.uint8]:
     """Blurs and steepens again, which keeps an edge of about one pixel."""
     sigma = max(softness * alpha.shape[0] / 2, 0.6)
-    blurred = cv2.GaussianBlur(alpha, (0, 0), sigma).astype(np.float32) / 255
+    # Outside the canvas is outside the shape; mirrored, a shape near the border would grow into it.
+    blurred = cv2.GaussianBlur(alpha, (0, 0), sigma, borderType=cv2.BORDER_CONSTANT).astype(np.float32) / 255
     slope = sigma * np.sqrt(2 * np.pi)  # a blurred edge rises by 1 / slope per pixel
     return np.asarray(np.clip((blurred - 0.5) * slope * 255 + 127.5, 0, 255), np.uint8)
 

@@ -1,5 +1,4 @@
 import io
-import os
 import struct
 import zlib
 from pathlib import Path
@@ -151,7 +150,7 @@ def test_what_is_no_picture_is_named_with_the_reason(tmp_path, data, said):
 
 
 def test_missing_files_folders_and_dangling_links_are_named(tmp_path):
-    os.symlink("nowhere.jpg", tmp_path / "dangling.jpg")
+    (tmp_path / "dangling.jpg").symlink_to("nowhere.jpg")
     (tmp_path / "folder.jpg").mkdir()
     for name, said in (("dangling.jpg", "link"), ("folder.jpg", "cannot be read"), ("none.jpg", "does not exist")):
         with pytest.raises(BadFileError, match=said):
