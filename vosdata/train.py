@@ -94,7 +94,7 @@ def train(
     out = out or Path("runs") / recipe.name
     if data:
         recipe = with_data(recipe, data)
-    training_data = find_data(recipe.data, data_root(root), leave_out=bool(data))
+    training_data = find_data(recipe.data, data_root(root))
     with ExitStack() as stack:
         ranks = stack.enter_context(join_ranks(detect(), device))
         tell = on_message if ranks.is_main else _say_nothing

@@ -34,17 +34,18 @@ def with_data(recipe: Recipe, data: Sequence[Path]) -> Recipe:
     return recipe.model_copy(update={"data": recipe.data.model_copy(update={"sets": sets})})
 
 
-def find_data(data: DataRecipe, root: Path, *, leave_out: bool) -> TrainingData:
+def find_data(data: DataRecipe, root: Path) -> TrainingData:
     """Finds the folders of a recipe's shard sets.
 
     A name without ``/`` is looked for below ``root/shards``: that folder, else its training split (``davis2017`` finds
     ``davis2017-train``), else the only one whose name goes on (``ytvos`` finds ``ytvos2019-train``). Anything else is
     a path.
 
+    A set given by its path is left out when no snippet can be drawn from it; a set that a recipe names is needed.
+
     Args:
         data: the recipe's section.
         root: the data root.
-        leave_out: whether a set without an eligible snippet is left out rather than an error.
 
     Raises:
         ShardError: a set is missing or incomplete, a name fits several, or no set has an eligible snippet.
@@ -58,13 +59,13 @@ def find_data(data: DataRecipe, root: Path, *, leave_out: bool) -> TrainingData:
     for name, weight in data.sets.items():
         folder = str(folders[name])
         count = eligible_count(folder, data.frames, data.size, min_object_pixels=data.min_object_pixels)
-        if count == 0 and leave_out:
+        if count == 0 and "/" in name:
             left_out[folder] = (
                 f"no sequence has {data.frames} consecutive frames with an object of "
                 f"{data.min_object_pixels} pixels in the first and an annotation behind it"
             )
         else:
-            # An empty set that may not be left out keeps a weight; the stream then says precisely what is missing.
+            # A named set without a snippet keeps a weight: the stream then says precisely what is missing.
             weights[folder] = float(max(count, 1)) if isinstance(weight, str) else weight
     if not weights:
         reasons = "; ".join(f"{folder}: {reason}" for folder, reason in left_out.items())
@@ -73,7 +74,7 @@ def find_data(data: DataRecipe, root: Path, *, leave_out: bool) -> TrainingData:
 
 
 def _find(name: str, shards: Path) -> Path | None:
-    if "/" in name or Path(name).is_absolute():
+    if "/" in name:
         return Path(name)
     for folder in (shards / name, shards / f"{name}-train"):
         if folder.is_dir():

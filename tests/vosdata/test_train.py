@@ -84,7 +84,8 @@ def command(tiny: Path, data: list[Path], out: Path, *settings: str) -> list[str
 def start_command() -> Iterator[Callable[[list[str]], BaseProcess]]:
     """Function that starts a vosdata command in a process of its own; a server with torch in it saves the imports."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["vosdata.train", "vosdata.cli.train"])
+    # torch._dynamo: optimisers import it when the first of them is made
+    context.set_forkserver_preload(["vosdata.train", "vosdata.cli.train", "torch._dynamo"])
 
     def start(arguments: list[str]) -> BaseProcess:
         process = context.Process(target=run_command, args=(arguments,))
@@ -127,6 +128,16 @@ def test_training_lowers_the_loss(tiny: Path, data: list[Path], tmp_path: Path) 
     run(load_recipe(tiny, ["train.steps=25", "train.lr_decay=1"]), data, tmp_path / "run")
     losses = [line["loss"] for line in step_lines(tmp_path / "run")]
     assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
+
+
+def test_bfloat16_stays_close_to_float32(tiny: Path, data: list[Path], tmp_path: Path) -> None:
+    for precision in ("float32", "bfloat16"):
+        run(load_recipe(tiny, ["train.steps=3", f"train.precision={precision}"]), data, tmp_path / precision)
+    full, half = ([line["loss"] for line in step_lines(tmp_path / name)] for name in ("float32", "bfloat16"))
+    assert half != full
+    assert half == pytest.approx(full, rel=0.1)
+    model, _ = load_model(tmp_path / "bfloat16")
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
 
 
 def test_learning_rate_and_place_follow_the_epochs(tiny: Path, data: list[Path], tmp_path: Path) -> None:
@@ -256,6 +267,15 @@ def test_two_trainings_do_not_share_a_folder(tiny: Path, data: list[Path], tmp_p
             run(recipe, data, out)
 
     train(recipe, data, out, device="cpu", on_step=train_again)
+
+
+def test_a_folder_alone_is_enough_to_resume(
+    tiny: Path, data: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    run(load_recipe(tiny), data, out)
+    assert run_command(["train", "--resume", f"--out={out}", "--device=cpu"]) == 0
+    assert "trained 6 steps" in capsys.readouterr().out
 
 
 # --- starting from another run ---------------------------------------------------------------------------------------
