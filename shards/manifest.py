@@ -61,7 +61,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / DATASET_FILE
     try:
         data = path.read_bytes()
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise ShardError(_why_none(folder)) from error
     return parse_manifest(data, path)
 
