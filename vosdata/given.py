@@ -1,14 +1,14 @@
 """Given masks: what a model may see of the truth, namely each object once, in the frame where it first appears."""
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shards.errors import BadFileError, SourceError
-from shards.masks import decode_mask
+from shards.masks import decode_mask, mask_size
 from shards.types import BACKGROUND, VOID
 from vosdata.datasets.annotation import COLOUR_TYPE_OFFSET, GRAY
 from vosdata.datasets.listing import frame_number
@@ -43,13 +43,6 @@ class FirstAppearances:
         return given
 
 
-def given_masks(annotations: Iterable[Mask | None]) -> Iterator[Mask | None]:
-    """Yields the given mask of each frame; see :meth:`FirstAppearances.given`."""
-    appearances = FirstAppearances()
-    for annotation in annotations:
-        yield appearances.given(annotation)
-
-
 class GivenMaskFiles:
     """Mask files that somebody drew for frames of a video."""
 
@@ -75,6 +68,19 @@ class GivenMaskFiles:
         if not any(_shows_object(read_drawn_mask(file)) for file in self._files.values()):
             named = ", ".join(str(file) for file in list(self._files.values())[:3])
             raise BadFileError(f"{named}: shows no object; paint object ids 1, 2, ... or white on black")
+
+    def check_size(self, height: int, width: int) -> None:
+        """Makes sure that all masks fit the frames, before any work is done.
+
+        Raises:
+            BadFileError: a mask is of another size.
+        """
+        for file in self._files.values():
+            size = mask_size(file.read_bytes())
+            if size != (height, width):
+                raise BadFileError(
+                    f"{file}: the mask is {size[0]}x{size[1]}, the frames are {height}x{width}. Draw it at their size"
+                )
 
     def read(self, number: int) -> Mask | None:
         """The mask of a frame, ``uint8 (H, W)``, or None where there is none.

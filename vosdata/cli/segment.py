@@ -48,6 +48,8 @@ def command(
 
     source = open_frames(video)
     masks = GivenMaskFiles(mask, source.first_number)
+    first = next(iter(source))
+    masks.check_size(first.rgb.shape[0], first.rgb.shape[1])
     model, _ = load_model(checkpoint, pick_device(device))
     folder = out or Path("segmented") / video.resolve().stem
     claim_folder(folder, {"video": video.name, "masks": masks.digests(), "weights": weights_digest(model)})

@@ -31,8 +31,7 @@ def command(
     Example:
       vosdata view data/shards/synthvos --out synthvos.jpg
     """  # noqa: D301  the parser looks for the backspace character itself
-    from vosdata.view.drawn import open_drawn, play, sheet_rows, write_picture
-    from vosdata.view.sheet import contact_sheet
+    from vosdata.view.drawn import open_drawn, play, sheet, write_picture
     from vosdata.view.video import write_video
 
     target = out or Path(f"{path.resolve().name or 'view'}.jpg")
@@ -44,7 +43,7 @@ def command(
     elif target.suffix in (".mp4", ".webp"):
         target = write_video(target, play(videos), videos[0].frame_rate)
     else:
-        write_picture(target, contact_sheet(sheet_rows(videos, columns), height))
+        write_picture(target, sheet(videos, columns, height))
     print(f"{target}: {len(videos)} sequences ({', '.join(video.name for video in videos)})")
 
 
@@ -70,15 +69,14 @@ def write_page(target: Path, title: str, videos: "list[DrawnVideo]", columns: in
     import tempfile
 
     from shards.atomic import write_atomically
-    from vosdata.view.drawn import play, sheet_rows
+    from vosdata.view.drawn import play, sheet
     from vosdata.view.page import Block, Section, media_file, picture, render_page
-    from vosdata.view.sheet import contact_sheet
     from vosdata.view.video import write_video
 
     sections = []
     with tempfile.TemporaryDirectory() as folder:
         for place, video in enumerate(videos):
-            blocks: list[Block] = [picture(contact_sheet(sheet_rows([video], columns), height), video.name)]
+            blocks: list[Block] = [picture(sheet([video], columns, height), video.name)]
             if place < NUM_CLIPS:
                 clip = write_video(Path(folder) / f"{place}.mp4", play([video]), video.frame_rate)
                 blocks.append(media_file(clip))

@@ -14,7 +14,7 @@ from shards.errors import BadFileError, ScoreError
 from shards.masks import decode_mask, encode_mask
 from vosdata.evaluate.truth import AnnotatedVideo
 from vosdata.frames import numbered_files
-from vosdata.given import given_masks
+from vosdata.given import FirstAppearances
 
 Mask = NDArray[np.uint8]
 
@@ -90,12 +90,17 @@ class CopyFirstMask:
 
 
 def _copied_forward(video: AnnotatedVideo) -> Iterator[tuple[int, Mask]]:
+    """Yields place and mask from the first annotated frame on."""
+    appearances = FirstAppearances()
     current: Mask | None = None
-    for t, given in enumerate(given_masks(video.mask(t) for t in range(video.num_frames))):
-        if given is not None:
-            # An object that joins later is painted over those that were there, as its annotation shows it.
-            current = given if current is None else np.where(given > 0, given, current)
+    for t in range(video.num_frames):
+        annotation = video.mask(t)
+        given = appearances.given(annotation)
+        if current is None and annotation is not None:
+            current = np.zeros_like(annotation)
         if current is not None:
+            # An object that joins later is painted over those that were there, as its annotation shows it.
+            current = current if given is None else np.where(given > 0, given, current)
             yield t, current
 
 

@@ -14,7 +14,7 @@ from vosdata.datasets.videos import Video, is_shard_set, open_videos
 from vosdata.evaluate.truth import AnnotatedVideo, MaskFolder, open_mask_folders
 from vosdata.frames import numbered_files
 from vosdata.view.overlay import mask_picture, overlay
-from vosdata.view.sheet import captioned, resized
+from vosdata.view.sheet import captioned, contact_sheet, resized
 
 Picture = NDArray[np.uint8]
 
@@ -84,10 +84,13 @@ def open_drawn(path: Path, split: str | None = None, frames_from: Path | None = 
     Raises:
         DatasetError: nothing is recognised.
         ShardError: the shard set is incomplete or damaged.
+        ValueError: frames were named although the path holds its own.
     """
     if not path.is_dir():
         raise DatasetError(f"{path}: there is no such folder")
     if is_shard_set(path) or find_datasets(path):
+        if frames_from is not None:
+            raise ValueError(f"{path} holds its own frames; take others only for a folder of predictions")
         return [DrawnVideo(video, video) for video in open_videos(path, split)]
     masks = [MaskFolder(path)] if numbered_files(path, (".png",)) else open_mask_folders(path, split)
     if frames_from is None:
@@ -104,15 +107,20 @@ def spread(count: int, wanted: int) -> list[int]:
     return sorted({round(place) for place in np.linspace(0, count - 1, min(count, wanted))})
 
 
-def sheet_rows(videos: Sequence[DrawnVideo], columns: int) -> list[tuple[str, list[Picture]]]:
-    """Rows for a contact sheet: some frames of each sequence, evenly spread, with their numbers."""
-    return [
+def sheet(videos: Sequence[DrawnVideo], columns: int, tile_height: int) -> Picture:
+    """A contact sheet: some frames of each sequence, evenly spread, with their numbers."""
+    rows = [
         (
             f"{video.name}, {video.num_frames} frames",
-            [captioned(video.picture(t), str(video.number(t))) for t in spread(video.num_frames, columns)],
+            [_tile(video, t, tile_height) for t in spread(video.num_frames, columns)],
         )
         for video in videos
     ]
+    return contact_sheet(rows, tile_height)
+
+
+def _tile(video: DrawnVideo, t: int, height: int) -> Picture:
+    return captioned(resized(video.picture(t), height), str(video.number(t)))
 
 
 def play(videos: Sequence[DrawnVideo]) -> Iterator[Picture]:

@@ -66,7 +66,7 @@ def resized(picture: Picture, height: int) -> Picture:
 
 def text_picture(text: str) -> Picture:
     """One line of dark text on white, ``uint8 (CAPTION_HEIGHT, W, 3)``."""
-    font = _font()
+    font = _font(FONT_SIZE)
     width = int(font.getlength(text)) + 4
     image = Image.new("RGB", (width, CAPTION_HEIGHT), PAPER)
     ImageDraw.Draw(image).text((1, 2), text, fill=INK, font=font)
@@ -74,16 +74,17 @@ def text_picture(text: str) -> Picture:
 
 
 def captioned(picture: Picture, text: str) -> Picture:
-    """A copy of the picture with a line of light text on a dark strip in its upper left corner."""
+    """A copy of the picture with a line of light text on a dark patch in its upper left corner."""
     image = Image.fromarray(picture)
     draw = ImageDraw.Draw(image)
-    left, top, right, bottom = draw.textbbox((4, 2), text, font=_font())
-    draw.rectangle((0, 0, right + 4, bottom + 3), fill=INK)
-    draw.text((left, top - draw.textbbox((0, 0), text, font=_font())[1]), text, fill=PAPER, font=_font())
+    font = _font(max(11, picture.shape[0] // 26))
+    _, top, right, bottom = draw.textbbox((0, 0), text, font=font)
+    draw.rectangle((0, 0, right + 7, bottom - top + 7), fill=INK)
+    draw.text((4, 4 - top), text, fill=PAPER, font=font)
     return np.asarray(image)
 
 
 @cache
-def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     """Pillow's own font, so that sheets look the same on every machine."""
-    return ImageFont.load_default(size=FONT_SIZE)
+    return ImageFont.load_default(size=size)
