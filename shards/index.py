@@ -179,15 +179,18 @@ def _one_batch(table: pa.Table) -> pa.RecordBatch:
 
 
 class IndexBatch:
-    """Numpy views on the columns of one record batch."""
+    """Views on the columns of one record batch: numpy for scans, memoryviews for single rows, as they index faster."""
 
     def __init__(self, batch: pa.RecordBatch) -> None:
         self.num_rows: int = batch.num_rows
-        self._texts = {name: _text_views(batch.column(name)) for name in TEXT_COLUMNS}
         self._numbers: dict[str, NDArray[Any]] = {
             name: batch.column(name).to_numpy(zero_copy_only=True) for name in NUMBER_COLUMNS
         }
         self._lists = {name: _list_views(batch.column(name)) for name in LIST_COLUMNS}
+        texts = {name: _text_views(batch.column(name)) for name in TEXT_COLUMNS}
+        self._text_rows = [(name, starts.data, characters.data) for name, (starts, characters) in texts.items()]
+        self._number_rows = [(name, values.data) for name, values in self._numbers.items()]
+        self._list_rows = [(name, starts.data, values) for name, (starts, values) in self._lists.items()]
 
     def numbers(self, name: str) -> NDArray[Any]:
         """A column with one number per row, ``(rows,)``."""
@@ -200,11 +203,11 @@ class IndexBatch:
     def entry(self, row: int) -> IndexEntry:
         """The entry of one row, as views."""
         values: dict[str, Any] = {}
-        for name, (starts, characters) in self._texts.items():
-            values[name] = characters[starts[row] : starts[row + 1]].tobytes().decode()
-        for name, column in self._numbers.items():
-            values[name] = int(column[row])
-        for name, (starts, flat) in self._lists.items():
+        for name, starts, characters in self._text_rows:
+            values[name] = str(characters[starts[row] : starts[row + 1]], "utf-8")
+        for name, column in self._number_rows:
+            values[name] = column[row]
+        for name, starts, flat in self._list_rows:
             values[name] = flat[starts[row] : starts[row + 1]]
         num_frames, num_objects = len(values["frame_numbers"]), len(values["object_ids"])
         values["frame_numbers"] = values["frame_numbers"].astype(np.int64)
@@ -275,10 +278,14 @@ class Index:
 
         Raises:
             IndexError: there is no such record.
+            DamageError: its row makes no sense.
         """
         if not 0 <= position < self._length:
             raise IndexError(f"record {position} of {self._length}")
-        return self.batch(position // INDEX_BATCH).entry(position % INDEX_BATCH)
+        try:
+            return self.batch(position // INDEX_BATCH).entry(position % INDEX_BATCH)
+        except ValueError as error:  # text that is no text, lists that do not fit each other
+            raise DamageError(f"{self.path} is damaged: row {position} cannot be read ({error})") from error
 
     def find(self, key: str) -> int:
         """Position of the record with this key.
