@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,10 @@ from synth.types import Problem
 
 MIN_COCO_AREA = 32 * 32
 """Smallest object in pixels; below it lies what COCO itself calls small."""
+
+MAX_COCO_SHARE = 0.98
+"""Largest share of its picture that an object may fill; what fills all of it, like a table seen from above, has no
+outline."""
 
 OTHER_TASKS = ("captions_", "image_info_", "panoptic_", "person_keypoints_", "stuff_")
 """COCO's files for other tasks, which repeat or lack the instances."""
@@ -103,7 +107,7 @@ def is_instances(content: Any) -> bool:
 def list_objects(root: Path, folder: Path) -> ObjectListing | None:
     """Lists the objects of every COCO file directly in a folder; None where there is no such file.
 
-    Crowds and objects below ``MIN_COCO_AREA`` pixels are left out and counted.
+    Crowds, objects below ``MIN_COCO_AREA`` pixels and those that fill the picture are left out and counted.
     """
     listing = ObjectListing()
     for path in sorted(folder.glob("*.json")):
@@ -141,12 +145,22 @@ def _add_file(listing: ObjectListing, root: Path, path: Path, content: dict[str,
 
 
 def _add_annotation(listing: ObjectListing, picture: str, image: dict[str, Any], note: dict[str, Any]) -> None:
-    area = note.get("area")
-    if note.get("iscrowd") or (isinstance(area, int | float) and area < MIN_COCO_AREA):
+    least, most = MIN_COCO_AREA, MAX_COCO_SHARE * image["height"] * image["width"]
+    if note.get("iscrowd") or not least <= _area(note, default=least) <= most:
         listing.num_left_out += 1
         return
     mask = CocoMask(json.dumps(note.get("segmentation")), image["height"], image["width"])
     listing.entries.append(ObjectEntry(f"{picture}#{note.get('id', len(listing.entries))}", picture, mask))
+
+
+def _area(note: dict[str, Any], default: float) -> float:
+    """Pixels of an annotation as it states them, else those of its box, else the default."""
+    area, box = note.get("area"), note.get("bbox")
+    if _is_number(area):
+        return float(area)
+    if isinstance(box, list) and len(box) == 4 and all(_is_number(value) for value in box):
+        return float(box[2] * box[3])
+    return default
 
 
 def _is_image(image: Any) -> bool:
@@ -201,7 +215,7 @@ def _polygons(polygons: Any, height: int, width: int, name: str) -> list[list[fl
     return kept
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: Any) -> TypeGuard[float]:
     return isinstance(value, int | float) and math.isfinite(value)
 
 

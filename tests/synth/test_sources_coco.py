@@ -50,11 +50,16 @@ def test_pictures_are_found_near_the_annotations(tmp_path, json_path, picture_pa
     assert source.licence == "Some Licence"
 
 
-def test_crowds_and_tiny_objects_are_left_out_and_counted(tmp_path):
-    write(tmp_path, [annotation(1), annotation(2, iscrowd=1), annotation(3, area=1000.0), annotation(4, area=1024.0)])
+def test_crowds_tiny_objects_and_those_that_fill_the_picture_are_left_out_and_counted(tmp_path):
+    boxed = [annotation(identifier, bbox=[0, 0, side, side]) for identifier, side in ((6, 31), (7, 32))]
+    for note in boxed:
+        del note["area"]
+    areas = [annotation(3, area=1000.0), annotation(4, area=1024.0), annotation(5, area=80 * 100)]
+    write(tmp_path, [annotation(1), annotation(2, iscrowd=1), *areas, *boxed])
     source = open_objects(tmp_path)
-    assert [label[-2:] for label in source.labels] == ["#1", "#4"]
-    assert source.num_left_out == 2
+    assert [label[-2:] for label in source.labels] == ["#1", "#4", "#7"]
+    assert source.num_left_out == 4
+    assert source.problems == ()
 
 
 def test_missing_pictures_and_unknown_images_are_problems(tmp_path):
