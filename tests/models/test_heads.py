@@ -88,11 +88,24 @@ def test_gradients_through_time_are_the_finite_differences(tiny_config: AGAMECon
     assert bool((gradient != 0).all())  # the last frame depends on every frame
 
 
-def test_nothing_that_half_precision_would_spoil_leaves_float32_under_autocast() -> None:
+def test_logits_are_float32_under_autocast() -> None:
     fusion, upsampling = FusionModule(3, 6, 4), UpsamplingModule(4, 3, 2, 5)
-    scores = torch.full((1, 4, 2, 2), -300.0) + torch.randn(1, 4, 2, 2, generator=torch.Generator().manual_seed(0))
     laterals = Laterals(torch.zeros(1, 5, 4, 4), torch.zeros(1, 5, 8, 8))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        encoding, coarse = fusion(scores, torch.zeros(1, 3, 2, 2))
+        encoding, coarse = fusion(torch.zeros(1, 4, 2, 2), torch.zeros(1, 3, 2, 2))
         fine = upsampling(encoding, laterals)
+    assert encoding.dtype == torch.bfloat16
     assert coarse.dtype == fine.dtype == torch.float32
+
+
+def test_differences_of_large_scores_survive_bfloat16_autocast() -> None:
+    """Near -300 neighbouring bfloat16 numbers are 2 apart; the scores here differ by about 1."""
+    fusion = FusionModule(3, 16, 8)
+    with torch.no_grad():  # blind to what all components have in common
+        fusion.join.weight[:, :4] -= fusion.join.weight[:, :4].mean(1, keepdim=True)
+    scores = torch.randn(2, 4, 6, 6, generator=torch.Generator().manual_seed(0)) - 300
+    propagated = torch.zeros(2, 3, 6, 6)
+    exact, _ = fusion(scores, propagated)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rough, _ = fusion(scores, propagated)
+    assert (exact - rough).norm() < 0.02 * exact.norm()

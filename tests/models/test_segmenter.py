@@ -6,7 +6,9 @@ import torch
 from numpy.typing import NDArray
 
 from vosdata.models.agame import AGAME, VideoSegmenter
+from vosdata.models.agame.network import pool
 from vosdata.models.agame.segmenter import Aggregation
+from vosdata.models.agame.upsampling import enlarge
 
 Mask = NDArray[np.uint8]
 SIZE = (45, 61)
@@ -54,6 +56,41 @@ def test_a_joining_object_owns_its_given_pixels_in_that_frame(tiny: AGAME, video
     np.testing.assert_array_equal(found == 2, joining == 2)
     np.testing.assert_array_equal(found[joining == 0], expected[joining == 0])
     assert segmenter.object_ids == (1, 2)
+
+
+def test_a_joining_object_owns_its_pixels_even_against_a_certain_one(tiny: AGAME, video: Mask) -> None:
+    with torch.no_grad():
+        tiny.upsampling.predict.bias.copy_(torch.tensor([0.0, 1000.0]))  # whatever is followed claims every pixel
+    joining = _box(2, 20, 10)
+    segmenter = VideoSegmenter(tiny)
+    segmenter.step(video[0], _box(1, 3, 5))
+    np.testing.assert_array_equal(segmenter.step(video[1], joining), np.where(joining == 2, 2, 1))
+
+
+def test_the_segmenter_feeds_back_the_pooled_fine_mask(tiny: AGAME) -> None:
+    """Three frames of one object against a plain loop over the network's parts."""
+    frames = np.random.default_rng([5, 6]).integers(0, 256, (3, 48, 64, 3), dtype=np.uint8)
+    given = np.zeros((48, 64), np.uint8)
+    given[5:25, 10:40] = 1
+    segmenter = VideoSegmenter(tiny)
+    segmenter.step(frames[0], given)
+    for frame in frames[1:]:
+        segmenter.step(frame)
+    state = None
+    probability = torch.from_numpy(given).float()[None]
+    for frame in torch.from_numpy(frames).permute(0, 3, 1, 2)[:, None]:
+        features = tiny.encode(frame)
+        appearance = tiny.appearance.project(features.deep)
+        mask = pool(torch.stack([1 - probability, probability], 1))
+        if state is None:
+            state = tiny.start(appearance, features.deep, mask)
+            continue
+        encoding, _ = tiny.locate(appearance, tiny.propagation.project(features.deep), state)
+        fine = enlarge(tiny.upsampling(encoding, tiny.upsampling.laterals(features)), 4)
+        probability = fine.softmax(1)[:, 1].detach()
+        state = tiny.remember(state, appearance, pool(torch.stack([1 - probability, probability], 1)))
+    assert segmenter.probabilities is not None
+    torch.testing.assert_close(segmenter.probabilities[1:], probability, atol=1e-5, rtol=1e-4)
 
 
 def test_ids_that_are_followed_already_are_ignored_when_given_again(tiny: AGAME, video: Mask) -> None:

@@ -4,7 +4,6 @@ All objects share the backbone's work and are a batch dimension of the rest. Let
 H' and W' of the padded frames, h and w of the stride-16 map.
 """
 
-from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -68,6 +67,7 @@ class VideoSegmenter:
     def reset(self) -> None:
         """Forgets everything, ready for another video."""
         self._object_ids: tuple[int, ...] = ()
+        self._lookup = torch.empty(0, dtype=torch.uint8)  # from channel to id, on the model's device
         self._state: TargetState | None = None
         self._padding: ReflectionPadding | None = None
         self._probabilities: Tensor | None = None
@@ -127,11 +127,16 @@ class VideoSegmenter:
         if not new_ids and not self._object_ids:
             self._is_first = False
             return torch.zeros(frame.shape[1:], dtype=torch.uint8, device=frame.device)
+        if new_ids:
+            self._object_ids += new_ids
+            self._lookup = torch.tensor((_BACKGROUND, *self._object_ids), dtype=torch.uint8, device=frame.device)
+        if self._padding is None:
+            height, width = frame.shape[1:]
+            self._padding = ReflectionPadding(height, width, STRIDE, frame.device)
         with torch.autocast(frame.device.type, dtype=self.autocast, enabled=self.autocast is not None):
-            logits = self._segment(frame, given, new_ids)
+            logits = self._segment(frame, given, len(new_ids), self._padding)
         self._is_first = False
-        lookup = torch.tensor((_BACKGROUND, *self._object_ids), dtype=torch.uint8, device=frame.device)
-        return lookup[self._the_padding(frame).crop(logits).argmax(0)]
+        return self._lookup[self._padding.crop(logits).argmax(0)]
 
     def _check(self, frame: Tensor, given: Tensor | None) -> None:
         if self.model.training:
@@ -144,42 +149,33 @@ class VideoSegmenter:
         if given is not None and (tuple(given.shape) != size or given.dtype != torch.uint8):
             raise ValueError(f"a given mask must be uint8 {size} as its frame, got {given.dtype} {tuple(given.shape)}")
 
-    def _the_padding(self, frame: Tensor) -> ReflectionPadding:
-        if self._padding is None:
-            height, width = frame.shape[1:]
-            self._padding = ReflectionPadding(height, width, STRIDE, frame.device)
-        return self._padding
-
     def _ids_to_add(self, given: Tensor) -> tuple[int, ...]:
         known = {_BACKGROUND, _VOID, *self._object_ids}
         return tuple(number for number in torch.unique(given).tolist() if number not in known)
 
-    def _segment(self, frame: Tensor, given: Tensor | None, new_ids: tuple[int, ...]) -> Tensor:
+    def _segment(self, frame: Tensor, given: Tensor | None, num_new: int, padding: ReflectionPadding) -> Tensor:
         """Segments one frame and takes it into the state; returns logits float (N + 1, H', W')."""
-        padding = self._the_padding(frame)
         features = self.model.encode(padding.pad(frame)[None])
         appearance = self.model.appearance.project(features.deep)
-        states = [] if self._state is None else [self._state]
-        joined, is_taken = None, None
-        if given is not None and new_ids:
-            ids = torch.tensor(new_ids, dtype=torch.uint8, device=given.device)
-            is_taken = padding.pad(given) == ids[:, None, None]  # (N, H', W'), of the new objects
-            joined = self.model.start(appearance, features.deep, pool(two_channels(is_taken, features.deep.dtype)))
+        followed, joined = self._state, None  # predicted in this frame; started from it, echoing what is given
+        log_odds: list[Tensor] = []
+        is_inside = None
+        if given is not None and num_new:
+            is_inside = padding.pad(given) == self._lookup[-num_new:, None, None]  # (N, H', W'), of the new objects
+            joined = self.model.start(appearance, features.deep, pool(two_channels(is_inside, features.deep.dtype)))
             if self.joining == "predicted" and not self._is_first:
-                states, joined, is_taken = [*states, joined], None, None
-        self._object_ids += new_ids
-
-        state = _stack(states)
-        log_odds = [] if state is None else [self._log_odds(features, appearance, state)]
-        if is_taken is not None:
-            log_odds = [odds.masked_fill(is_taken.any(0), -LOG_ODDS_LIMIT) for odds in log_odds]
-            log_odds.append(torch.where(is_taken, LOG_ODDS_LIMIT, -LOG_ODDS_LIMIT))
+                followed, joined, is_inside = _stack(followed, joined), None, None
+        if followed is not None:
+            log_odds.append(self._log_odds(features, appearance, followed))
+        if is_inside is not None:
+            log_odds = [odds.masked_fill(is_inside.any(0), -LOG_ODDS_LIMIT) for odds in log_odds]
+            log_odds.append(torch.where(is_inside, LOG_ODDS_LIMIT, -LOG_ODDS_LIMIT))
         logits = self._join(torch.cat(log_odds))
         self._probabilities = logits.softmax(0)
-        if state is not None:
-            inside = pool(self._probabilities[1 : 1 + len(state.mask)][:, None])  # (N, 1, h, w)
-            state = self.model.remember(state, appearance, torch.cat([1 - inside, inside], 1))
-        self._state = _stack([known for known in (state, joined) if known is not None])
+        if followed is not None:
+            inside = pool(self._probabilities[1 : 1 + len(followed.mask), None])  # (N, 1, h, w)
+            followed = self.model.remember(followed, appearance, torch.cat([1 - inside, inside], 1))
+        self._state = _stack(followed, joined)
         return logits
 
     def _log_odds(self, features: Features, appearance: Tensor, state: TargetState) -> Tensor:
@@ -199,15 +195,14 @@ def _to_device(array: NDArray[np.uint8] | Tensor, device: torch.device) -> Tenso
     return array.to(device, non_blocking=True)
 
 
-def _stack(states: Sequence[TargetState]) -> TargetState | None:
-    """Several states as one, one after another along the batch."""
-    if not states:
-        return None
-    if len(states) == 1:
-        return states[0]
-    means, variances = (torch.cat([getattr(state.mixture, name) for state in states]) for name in Mixture._fields)
+def _stack(*states: TargetState | None) -> TargetState | None:
+    """Several states as one, one after another along the batch; None stands for no objects."""
+    present = [state for state in states if state is not None]
+    if len(present) < 2:
+        return present[0] if present else None
+    means, variances = (torch.cat([getattr(state.mixture, name) for state in present]) for name in Mixture._fields)
     return TargetState(
         Mixture(means, variances),
-        torch.cat([state.reference for state in states]),
-        torch.cat([state.mask for state in states]),
+        torch.cat([state.reference for state in present]),
+        torch.cat([state.mask for state in present]),
     )
