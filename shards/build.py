@@ -23,11 +23,11 @@ from shards.atomic import atomic_file
 from shards.conflict import refuse_other_configuration
 from shards.errors import ConflictError, DamageError, ShardError
 from shards.finish import complete_report, write_completion
-from shards.format import FORMAT_VERSION, check_set_name, shard_path
+from shards.format import FORMAT_VERSION, WORKSPACE, check_set_name, shard_path
 from shards.index import IndexEntry
 from shards.manifest import ShardInfo, canonical_text, hex_crc, is_shard_set, read_manifest
 from shards.plan import BuildReport, Progress, SetDescription, ShardPlan, Skipped
-from shards.workspace import FOLDER, ProgressBoard, Workspace, locked
+from shards.workspace import ProgressBoard, Workspace, locked
 from shards.writer import ShardWriter
 
 __all__ = [
@@ -150,7 +150,7 @@ def _complete_already(folder: Path, configuration: dict[str, Any]) -> BuildRepor
 def _refuse_other_content(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise ConflictError(f"{folder} is a file; choose a folder for the shard set")
-    if folder.is_dir() and not (folder / FOLDER).is_dir():
+    if folder.is_dir() and not (folder / WORKSPACE).is_dir():
         other = next(folder.iterdir(), None)
         if other is not None:
             raise ConflictError(

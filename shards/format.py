@@ -58,6 +58,9 @@ DATASET_FILE = "dataset.json"
 INDEX_FILE = "index.arrow"
 CARD_FILE = "README.md"
 
+WORKSPACE = ".building"
+"""Folder that a set has while it is being built (:mod:`shards.workspace`)."""
+
 BLOCK = 512
 """Tar block size in bytes: headers are one block, data is padded to whole blocks."""
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from shards.codec import crc32c
 from shards.errors import DamageError, ShardError
-from shards.format import DATASET_FILE, FORMAT_VERSION
+from shards.format import DATASET_FILE, FORMAT_VERSION, WORKSPACE
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +49,20 @@ def seal(content: dict[str, Any]) -> bytes:
 def is_shard_set(folder: Path) -> bool:
     """Whether a folder holds a complete shard set."""
     return (folder / DATASET_FILE).is_file()
+
+
+def find_shard_sets(path: Path) -> list[Path]:
+    """The shard set at a path, or else those that lie directly below it, by name.
+
+    Raises:
+        ShardError: there is none; the message says what is there instead.
+    """
+    if is_shard_set(path) or (path / WORKSPACE).is_dir():
+        return [path]
+    found = sorted(child for child in path.iterdir() if is_shard_set(child)) if path.is_dir() else []
+    if not found:
+        raise ShardError(_why_none(path))
+    return found
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -95,6 +109,6 @@ def _why_none(folder: Path) -> str:
         return f"{folder} does not exist; expected the folder of a shard set"
     if not folder.is_dir():
         return f"{folder} is a file; expected the folder of a shard set"
-    if (folder / ".building").is_dir():
+    if (folder / WORKSPACE).is_dir():
         return f"{folder} is an incomplete shard set (no {DATASET_FILE} yet); run the command that makes it again"
     return f"{folder} is no shard set: it has no {DATASET_FILE}; make one with vosdata synth or vosdata shard"

@@ -19,12 +19,11 @@ import pyarrow as pa
 
 from shards.atomic import atomic_file, sync_folder, write_atomically
 from shards.errors import ConflictError
-from shards.format import shard_path
+from shards.format import WORKSPACE, shard_path
 from shards.index import SCHEMA, IndexEntry, entries_to_batch
 from shards.manifest import ShardInfo, canonical_text
 from shards.plan import Skipped
 
-FOLDER = ".building"
 _PLAN_FILE = "plan.json"
 _LOCK_FILE = "lock"
 _PROGRESS_FILE = "progress"
@@ -52,7 +51,7 @@ class Workspace:
         self.folder = folder
         self.name = name
         self.digest = digest
-        self.path = folder / FOLDER
+        self.path = folder / WORKSPACE
 
     def write_fragment(self, info: ShardInfo, skipped: list[Skipped], entries: list[IndexEntry]) -> None:
         """Records that a shard is done. Its tar must be on disk already."""
@@ -110,7 +109,7 @@ def locked(folder: Path) -> Iterator[None]:
     Raises:
         ConflictError: another process is writing into the folder.
     """
-    descriptor = _lock(folder / FOLDER / _LOCK_FILE)
+    descriptor = _lock(folder / WORKSPACE / _LOCK_FILE)
     if descriptor is None:
         raise ConflictError(f"{folder} is being written by another process; wait for it or choose another folder")
     try:

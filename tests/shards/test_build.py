@@ -15,8 +15,9 @@ from toy_plan import ToyPlan
 
 from shards.build import build_shard_set
 from shards.errors import BadFileError, ConflictError, DamageError, DatasetError, ShardError
+from shards.format import WORKSPACE
 from shards.reader import ShardSet
-from shards.workspace import FOLDER, locked
+from shards.workspace import locked
 
 SCRIPT = Path(__file__).parent / "build_toy.py"
 
@@ -59,7 +60,7 @@ def test_killed_anywhere_and_run_again_makes_the_same_bytes(
     for _ in range(3):
         process = start(folder, workers, 0.05)
         until = time.monotonic() + 30
-        while not (folder / FOLDER / "progress").exists() and process.poll() is None and time.monotonic() < until:
+        while not (folder / WORKSPACE / "progress").exists() and process.poll() is None and time.monotonic() < until:
             time.sleep(0.01)
         time.sleep(chance.uniform(0.0, 0.5))
         kills_in_the_work += process.poll() is None
@@ -210,7 +211,7 @@ def test_what_the_plan_raises_arrives_as_itself(tmp_path: Path, workers: int) ->
     with pytest.raises(BadFileError, match="picture 4 is broken"):
         build_shard_set(ToyPlan(fail_at=4), tmp_path / "toy", workers)
     assert not (tmp_path / "toy" / "dataset.json").exists()
-    assert not list((tmp_path / "toy" / FOLDER).glob("*.tmp"))
+    assert not list((tmp_path / "toy" / WORKSPACE).glob("*.tmp"))
 
 
 def test_a_killed_worker_is_replaced(tmp_path: Path) -> None:
