@@ -92,7 +92,13 @@ def _check_size(what: str, picture: NDArray[np.uint8], other: str, size: tuple[i
         raise BadFileError(f"{what} is {found}, {other} is {expected}; they must have one size")
 
 
-def predict_video(segmenter: Segmenter, video: FramedVideo, folder: Path, prepare: Callable[[Mask], Mask]) -> None:
+def predict_video(
+    segmenter: Segmenter,
+    video: FramedVideo,
+    folder: Path,
+    prepare: Callable[[Mask], Mask],
+    progress: Callable[[int], None] | None = None,
+) -> None:
     """Segments one sequence from its given masks and writes the masks into ``folder/<sequence>/``.
 
     The sequence's folder appears when it is complete, so that one that is there need not be made again.
@@ -102,6 +108,7 @@ def predict_video(segmenter: Segmenter, video: FramedVideo, folder: Path, prepar
         video: the sequence.
         folder: of all predictions.
         prepare: turns an annotation into what the protocol sees in it.
+        progress: called with the number of frames done, after each.
     """
     target = folder / video.name
     part = target.with_name(f".{target.name}.part")
@@ -114,8 +121,10 @@ def predict_video(segmenter: Segmenter, video: FramedVideo, folder: Path, prepar
         return None if mask is None else prepare(mask)
 
     frames = (NumberedFrame(numbers[t], video.frame(t)) for t in range(video.num_frames))
-    for segmented in segment_frames(segmenter, frames, annotation):
+    for done, segmented in enumerate(segment_frames(segmenter, frames, annotation), start=1):
         write_prediction(part, segmented.number, segmented.mask)
+        if progress is not None:
+            progress(done)
     part.rename(target)
 
 

@@ -2,7 +2,8 @@
 
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -44,9 +45,9 @@ def command(
     with tempfile.TemporaryDirectory(prefix="vosdata-eval-") as temporary:
         folder = out or Path(temporary) / "predictions"
         predict_all(model, videos, folder, rule.name)
+        if out is not None:
+            print(f"predictions: {out}", file=sys.stderr)
         print_score(score_with_progress(videos, folder, rule.name), as_json)
-    if out is not None:
-        print(f"predictions: {out}", file=sys.stderr)
 
 
 def predict_all(model: "AGAME", videos: "Sequence[Video]", folder: Path, protocol: str) -> None:
@@ -62,11 +63,17 @@ def predict_all(model: "AGAME", videos: "Sequence[Video]", folder: Path, protoco
 
     prepare = find_protocol(protocol).prepare_truth
     claim_folder(folder, {"weights": weights_digest(model), "protocol": protocol})
-    with show_progress("sequences segmented") as update:
-        for done, video in enumerate(videos):
-            update(done, len(videos))
-            if not (folder / video.name).is_dir():
-                predict_video(VideoSegmenter(model), video, folder, prepare)
+    missing = [video for video in videos if not (folder / video.name).is_dir()]
+    before, total = 0, sum(video.num_frames for video in missing)
+    with show_progress("frames segmented") as update:
+        for video in missing:
+            shown = partial(_show_frames, update, before, total)
+            predict_video(VideoSegmenter(model), video, folder, prepare, progress=shown)
+            before += video.num_frames
+
+
+def _show_frames(update: Callable[[int, int], None], before: int, total: int, done: int) -> None:
+    update(before + done, total)
 
 
 def pick_device(name: str) -> str:

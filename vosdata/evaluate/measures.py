@@ -9,6 +9,7 @@ section 5; the rules at borders and for empty masks are those of the evaluation 
 
 import math
 from functools import cache
+from typing import Any
 
 import cv2
 import numpy as np
@@ -64,7 +65,7 @@ def measure_object(
     radius = boundary_radius(truth.shape[0], truth.shape[1], tolerance)
     if void is not None:
         truth, prediction = truth & ~void, prediction & ~void
-    box = _common_box(truth, prediction)
+    box = common_box(truth, prediction)
     if box is None:
         return 1.0, 1.0
     truth, prediction = truth[box], prediction[box]
@@ -77,11 +78,15 @@ def boundary_radius(height: int, width: int, tolerance: float = BOUNDARY_TOLERAN
     return tolerance if tolerance >= 1 else math.ceil(tolerance * float(np.linalg.norm((height, width))))
 
 
-def _common_box(first: Region, second: Region) -> tuple[slice, slice] | None:
-    """The box of both regions, widened by one pixel where the frame allows; None when both are empty.
+def common_box(first: NDArray[Any], second: NDArray[Any]) -> tuple[slice, slice] | None:
+    """The box of what two masks show, widened by one pixel where the frame allows; None when both are empty.
 
-    The extra pixel keeps the boundary map's special rules, which act on the last row and column, to regions that
-    really touch the frame's edge.
+    Inside it the measures are those of the whole frame, given its radius: the extra pixel keeps the boundary map's
+    special rules, which act on the last row and column, to regions that really touch the frame's edge.
+
+    Args:
+        first: ``bool`` or ``uint8 (H, W)``.
+        second: the same.
     """
     height, width = first.shape
     x, y, w, h = cv2.boundingRect((first | second).view(np.uint8))

@@ -37,7 +37,7 @@ class EvaluationProtocol:
         """The annotation as this protocol sees it: ``uint8 (H, W)`` without void, and binary if objects are one."""
         if self.all_objects_are_one:
             return _as_ids((mask != BACKGROUND) & (mask != VOID))
-        return np.where(mask == VOID, np.uint8(BACKGROUND), mask)
+        return np.where(mask == VOID, np.uint8(BACKGROUND), mask) if mask.max() == VOID else mask
 
     def prepare_prediction(self, mask: Mask) -> Mask:
         """The prediction as this protocol sees it.
@@ -106,5 +106,8 @@ def _as_ids(region: NDArray[np.bool_]) -> Mask:
 
 def mask_ids(mask: Mask) -> list[int]:
     """The values of a mask besides background, ascending; void included."""
-    histogram = cv2.calcHist([np.ascontiguousarray(mask)], [0], None, [256], [0, 256])
+    x, y, width, height = cv2.boundingRect(mask)
+    if width == 0:
+        return []
+    histogram = cv2.calcHist([mask[y : y + height, x : x + width]], [0], None, [256], [0, 256])
     return [int(value) for value in np.flatnonzero(histogram) if value != BACKGROUND]

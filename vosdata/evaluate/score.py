@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shards.errors import ScoreError
-from vosdata.evaluate.measures import measure_object
+from vosdata.evaluate.measures import boundary_radius, common_box, measure_object
 from vosdata.evaluate.predictions import Predictions, SequenceMasks
 from vosdata.evaluate.protocols import EvaluationProtocol, find_protocol, mask_ids
 from vosdata.evaluate.report import ObjectScore, Score
@@ -130,15 +130,20 @@ class _Tally:
     def add(self, t: int, truth: Mask, predicted: Mask) -> None:
         """Measures the objects of one frame."""
         prediction = self._checked(t, truth, predicted)
-        shown = {*mask_ids(truth), *mask_ids(prediction)}
-        for object_id in shown.difference(self.object_ids).intersection(mask_ids(prediction)):
-            self.unscored_ids.setdefault(object_id, self.video.frame_numbers[t])
-        for object_id, values in self.values.items():
-            # Absent from both: two empty regions agree.
-            values.append(
-                measure_object(truth == object_id, prediction == object_id) if object_id in shown else (1.0, 1.0)
-            )
         self.identical = self.identical and np.array_equal(truth, prediction)
+        radius = boundary_radius(truth.shape[0], truth.shape[1])
+        box = common_box(truth, prediction)
+        if box is not None:
+            truth, prediction = truth[box], prediction[box]
+        predicted_ids = set(mask_ids(prediction))
+        for object_id in predicted_ids.difference(self.object_ids):
+            self.unscored_ids.setdefault(object_id, self.video.frame_numbers[t])
+        shown = predicted_ids.union(mask_ids(truth))
+        for object_id, values in self.values.items():
+            if object_id in shown:
+                values.append(measure_object(truth == object_id, prediction == object_id, tolerance=radius))
+            else:
+                values.append((1.0, 1.0))  # absent from both: two empty regions agree
 
     def _checked(self, t: int, truth: Mask, predicted: Mask) -> Mask:
         place = f"{self.protocol.name}: prediction of {self.video.name} frame {self.video.frame_numbers[t]:05d}"
