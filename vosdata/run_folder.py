@@ -22,11 +22,13 @@ def locked_run(out: Path, must_exist: bool = False) -> Iterator[None]:
 
     Raises:
         CheckpointError: ``must_exist``, and no run was begun there.
-        ConflictError: another process trains into it.
+        ConflictError: another process trains into it, or it is a file.
         OSError: the folder cannot be made.
     """
     if must_exist and not (out / RECIPE_FILE).exists():
         raise CheckpointError(f"nothing to resume in {out}: it has no {RECIPE_FILE}; leave out --resume to start a run")
+    if out.exists() and not out.is_dir():
+        raise ConflictError(f"{out} is a file, and a run needs a folder; choose another --out")
     out.mkdir(parents=True, exist_ok=True)
     with (out / LOCK_FILE).open("w") as file:
         try:

@@ -1,8 +1,8 @@
 """The training loop: stream, forward, loss, step; metrics and checkpoints; and going on exactly where a run was cut.
 
 Everything that a step does follows from the recipe, the data and the number of the step; a checkpoint holds weights,
-batch statistics, Adam's state and the stream's position. So on a CPU a run that was cut anywhere ends with the same
-bits as one that was not, and ranks only share out the work of a step.
+batch statistics, Adam's state and the stream's position. So on a CPU, with the same number of PyTorch threads, a run
+that was cut anywhere ends with the same bits as one that was not; and ranks only share out the work of a step.
 """
 
 import math
@@ -190,7 +190,7 @@ class Run:
                 self._save(log)
             if stop:
                 self.ranks.agree(True)  # no rank leaves, and has the others ended, before the checkpoint is written
-                tell(f"interrupted after step {self.step} of {last}; {checkpoint_path(self.out, self.step)} is saved")
+                tell(f"interrupted after step {self.step} of {last}; the same call goes on from there")
                 raise KeyboardInterrupt
         return TrainResult(self.out, checkpoint_path(self.out, self.step), self.step, self.ranks.is_main)
 

@@ -369,6 +369,7 @@ def test_two_processes_train_as_one_does(tiny: Path, data: list[Path], tmp_path:
         (["smoke", "--data", "no/such/folder"], 1, "no/such/folder"),
         (["smoke", "--root", "no/such/root"], 1, "no/such/root/shards lacks 'synthvos'"),
         (["smoke", "--device", "abacus"], 2, "abacus"),
+        (["smoke", "--out", "file"], 1, "file is a file"),
     ],
 )
 def test_wrong_calls_give_one_line_and_a_status(
@@ -381,7 +382,8 @@ def test_wrong_calls_give_one_line_and_a_status(
     tiny_sets: dict[str, Path],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    if "abacus" in arguments:
+    (tmp_path / "file").touch()
+    if "--device" in arguments or "--out" in arguments:
         arguments = [*arguments, "--data", str(tiny_sets["alpha"])]
     assert run_command(["train", *arguments]) == status
     error = capsys.readouterr().err
