@@ -156,8 +156,9 @@ def test_eval_continues_with_the_sequences_that_are_missing(
     assert capsys.readouterr().out == table
     assert {path: path.stat().st_mtime_ns for path in kept.iterdir()} == stamps
     assert {path.name: path.read_bytes() for path in again.iterdir()} == content
-    assert run([*arguments, "--protocol", "davis2016"]) == 1
-    assert "protocol" in capsys.readouterr().err
+    for option, value in (("--protocol", "davis2016"), ("--data", str(tiny_sets["alpha"]))):
+        assert run([*arguments, option, value]) == 1
+        assert f"{option[2:]} is" in capsys.readouterr().err
 
 
 def test_eval_without_an_output_leaves_nothing(

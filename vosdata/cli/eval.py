@@ -54,15 +54,16 @@ def predict_all(model: "AGAME", videos: "Sequence[Video]", folder: Path, protoco
     """Segments the sequences whose predictions are not in the folder yet.
 
     Raises:
-        ConflictError: the folder was made by another model, for another protocol, or by something else.
+        ConflictError: the folder was made by another model, from other data or for another protocol, or is not ours.
     """
     from vosdata.cli.progress import show_progress
     from vosdata.evaluate.protocols import find_protocol
+    from vosdata.evaluate.truth import data_digest
     from vosdata.infer import claim_folder, predict_video, weights_digest
     from vosdata.models.agame import VideoSegmenter
 
     prepare = find_protocol(protocol).prepare_truth
-    claim_folder(folder, {"weights": weights_digest(model), "protocol": protocol})
+    claim_folder(folder, {"weights": weights_digest(model), "data": data_digest(videos), "protocol": protocol})
     missing = [video for video in videos if not (folder / video.name).is_dir()]
     before, total = 0, sum(video.num_frames for video in missing)
     with show_progress("frames segmented") as update:

@@ -1,5 +1,6 @@
 """Opens what predictions are compared with: a shard set, a dataset as published, or a bare folder of annotations."""
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -15,7 +16,7 @@ from vosdata.datasets.listing import subfolders
 from vosdata.datasets.recognise import find_datasets, recognise
 from vosdata.datasets.split_lists import read_split_lists
 from vosdata.datasets.types import Sequence as SequenceFiles
-from vosdata.datasets.videos import Video, is_shard_set, open_videos
+from vosdata.datasets.videos import FolderVideo, StoredVideo, Video, is_shard_set, open_videos
 from vosdata.frames import numbered_files
 
 Mask = NDArray[np.uint8]
@@ -128,6 +129,17 @@ def open_dataset(path: Path, split: str | None = None, protocol: str | None = No
         return open_videos(path, split)
     has_its_year = any(dataset.name == protocol for dataset in recognise(path))
     return open_videos(path, split, protocol if has_its_year else None)
+
+
+def data_digest(videos: Sequence[Video]) -> str:
+    """Hash of which videos these are: their files' names and sizes, or the checksum of their shard set."""
+    digest = hashlib.blake2b(digest_size=16)
+    for video in videos:
+        if isinstance(video, FolderVideo):
+            digest.update(video.sequence.digest.encode())
+        elif isinstance(video, StoredVideo):
+            digest.update(f"{video.shard_set.description['checksum']} {video.index}".encode())
+    return digest.hexdigest()
 
 
 def usual_protocol(path: Path) -> str:
