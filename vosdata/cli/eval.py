@@ -33,7 +33,7 @@ def command(
     \b
     Example:
       vosdata eval runs/agame_initial --data data/raw/DAVIS --out predictions
-    """  # noqa: D301  the parser looks for the backspace character itself
+    """
     from vosdata.checkpoint import load_model
     from vosdata.cli.score import print_score, score_with_progress
     from vosdata.evaluate.protocols import find_protocol

@@ -32,7 +32,7 @@ def command(
     \b
     Example:
       vosdata score --protocol davis2017 --truth data/raw/DAVIS --pred predictions
-    """  # noqa: D301  the parser looks for the backspace character itself
+    """
     from vosdata.evaluate.protocols import find_protocol
     from vosdata.evaluate.truth import open_truth
 

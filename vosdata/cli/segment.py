@@ -36,7 +36,7 @@ def command(
     \b
     Example:
       vosdata segment holiday.mp4 --mask first.png --checkpoint runs/agame_finetune
-    """  # noqa: D301  the parser looks for the backspace character itself
+    """
     from vosdata.checkpoint import load_model
     from vosdata.cli.eval import pick_device
     from vosdata.cli.progress import show_progress

@@ -30,7 +30,7 @@ def command(
     \b
     Example:
       vosdata view data/shards/synthvos --out synthvos.jpg
-    """  # noqa: D301  the parser looks for the backspace character itself
+    """
     from vosdata.view.drawn import open_drawn, play, sheet, write_picture
     from vosdata.view.video import write_video
 
