@@ -86,7 +86,7 @@ def test_what_is_left_out_is_listed(tree, shard):
         (["absent"], 1, "absent: no such folder"),
         (["empty"], 1, "no dataset recognised"),
         (["data", "--split", "tset"], 1, "no dataset has a split 'tset'; found davis2017 with train, trainval, val"),
-        (["data", "--size", "big"], 2, "--size must be 'native' or HEIGHTxWIDTH"),
+        (["data", "--size", "big"], 2, "--size must be HEIGHTxWIDTH"),
         (["data", "--size", "0x5"], 2, "--size must be"),
         (["data", "--on-bad", "ignore"], 2, "--on-bad must be 'stop' or 'skip'"),
         (["data", "--workers", "0"], 2, "--workers must be 'auto' or a number from 1"),

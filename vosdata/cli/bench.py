@@ -1,13 +1,14 @@
 """``vosdata bench``: how fast a shard set streams on this machine."""
 
 import json
-import re
 import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from vosdata.cli.options import parse_size
 
 
 def command(
@@ -27,14 +28,14 @@ def command(
     \b
     Example:
       vosdata bench data/shards/synthvos --snippet 8 --threads 2
-    """  # noqa: D301  the parser looks for the backspace character itself
+    """
     from vosdata.bench import measure
     from vosdata.world import detect
 
     report = measure(
         shards,
         snippet=snippet,
-        size=_parse_size(size),
+        size=None if size is None else parse_size(size),
         batch=batch,
         threads=threads or detect().num_cores,
         seconds=seconds,
@@ -55,12 +56,3 @@ def command(
     for name, cost in asdict(report.costs).items():
         print(f"    {name.replace('_', ' '):<15}{cost:8.1f}")
     print(report.verdict)
-
-
-def _parse_size(text: str | None) -> tuple[int, int] | None:
-    if text is None:
-        return None
-    match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)
-    if match is None:
-        raise typer.BadParameter(f"--size is HEIGHTxWIDTH in pixels, such as 240x432, got {text!r}")
-    return int(match[1]), int(match[2])

@@ -1,25 +1,22 @@
 """``vosdata shard``: packs datasets into shard sets."""
 
 import json
-import re
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from shards.errors import DatasetError
-from vosdata.world import data_root, detect
+from vosdata.cli.options import parse_size, parse_workers
+from vosdata.cli.progress import show_progress
+from vosdata.world import data_root
 
 if TYPE_CHECKING:
     from shards.plan import BuildReport
     from vosdata.datasets.dataset import Dataset
     from vosdata.pack import OnBad, PackPlan
 
-PLAIN_PROGRESS_SECONDS = 10.0
 MAX_LISTED = 20
 
 
@@ -54,10 +51,10 @@ def command(
     \b
     Example:
       vosdata shard data/raw/DAVIS --split train --out data/shards
-    """  # noqa: D301  the parser looks for the backspace character itself
+    """
     from vosdata.pack import oddities
 
-    checked_size, num_workers = parse_size(size), parse_workers(workers)
+    checked_size, num_workers = None if size == "native" else parse_size(size), parse_workers(workers)
     if on_bad not in ("stop", "skip"):
         raise typer.BadParameter(f"--on-bad must be 'stop' or 'skip', got {on_bad!r}")
     base = data_root(root)
@@ -75,33 +72,6 @@ def command(
             _say_all(plan.name, remarks)
     if as_json:
         print(json.dumps(reports, indent=2))
-
-
-def parse_size(text: str) -> tuple[int, int] | None:
-    """Height and width of ``"240x432"``; None for ``"native"``.
-
-    Raises:
-        typer.BadParameter: it is neither.
-    """
-    if text == "native":
-        return None
-    match = re.fullmatch(r"([0-9]{1,5})x([0-9]{1,5})", text)
-    if match is None or 0 in (int(match[1]), int(match[2])):
-        raise typer.BadParameter(f"--size must be 'native' or HEIGHTxWIDTH such as 240x432, got {text!r}")
-    return int(match[1]), int(match[2])
-
-
-def parse_workers(text: str) -> int:
-    """Number of worker processes; ``"auto"`` is one per core.
-
-    Raises:
-        typer.BadParameter: it is neither ``auto`` nor a positive number.
-    """
-    if text == "auto":
-        return detect().num_cores
-    if not text.isdecimal() or int(text) < 1:
-        raise typer.BadParameter(f"--workers must be 'auto' or a number from 1, got {text!r}")
-    return int(text)
 
 
 def _plan_all(
@@ -166,31 +136,8 @@ def _chosen_splits(dataset: "Dataset", wanted: list[str]) -> list[str]:
 def _build(plan: "PackPlan", folder: Path, workers: int) -> "BuildReport":
     from shards.build import build_shard_set
 
-    with _progress(plan.name) as progress:
+    with show_progress(f"sequences of {plan.name}") as progress:
         return build_shard_set(plan, folder, workers=min(workers, plan.num_shards), progress=progress)
-
-
-@contextmanager
-def _progress(name: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on a terminal, else a line every few seconds; on standard error."""
-    if not sys.stderr.isatty():
-        last = time.monotonic()
-
-        def line(done: int, total: int) -> None:
-            nonlocal last
-            if time.monotonic() - last >= PLAIN_PROGRESS_SECONDS:
-                last = time.monotonic()
-                _say(f"{name}: {done} of {total} sequences")
-
-        yield line
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(name, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _summary(plan: "PackPlan", report: "BuildReport") -> str:

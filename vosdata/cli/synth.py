@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from vosdata.cli.options import parse_size, parse_workers
 from vosdata.cli.progress import show_progress
-from vosdata.world import data_root, detect
+from vosdata.world import data_root
 
 if TYPE_CHECKING:
     from shards.plan import BuildReport
@@ -57,7 +58,7 @@ def command(
     Examples:
       vosdata synth --n 100 --objects builtin --backgrounds builtin --out synthvos
       vosdata synth --n 10000 --objects raw/MSRA10K --backgrounds raw/VOCdevkit --set scene.camera_pan=0
-    """  # noqa: D301
+    """
     from shards.build import build_shard_set
     from synth.config import make_config
     from synth.generate import SynthPlan
@@ -68,11 +69,11 @@ def command(
         raise typer.BadParameter(f"--seed must lie in [0, 2**63), got {seed}")
     values = {
         "num_frames": frames,
-        "size": _parse_size(size),
+        "size": parse_size(size),
         "objects_per_video": _parse_range(objects_per_video),
     }
     config = make_config(values, overrides or ())
-    num_workers = _parse_workers(workers)
+    num_workers = parse_workers(workers)
     base = data_root(root)
     object_source, background_source = _open_sources(base / "raw", objects, backgrounds)
     plan = SynthPlan(config, object_source, background_source, n, seed, on_bad=on_bad)
@@ -82,26 +83,11 @@ def command(
     _print_summary(report, time.monotonic() - start)
 
 
-def _parse_size(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"(\d+)x(\d+)", text.strip())
-    if match is None:
-        raise typer.BadParameter(f"--size wants HEIGHTxWIDTH in pixels, such as 240x432, got {text!r}")
-    return int(match[1]), int(match[2])
-
-
 def _parse_range(text: str) -> tuple[int, int]:
     match = re.fullmatch(r"(\d+)(?:-(\d+))?", text.strip())
     if match is None:
         raise typer.BadParameter(f"--objects-per-video wants FEWEST-MOST, such as 1-5, got {text!r}")
     return int(match[1]), int(match[2] or match[1])
-
-
-def _parse_workers(text: str) -> int:
-    if text == "auto":
-        return detect().num_cores
-    if not text.isdecimal() or int(text) < 1:
-        raise typer.BadParameter(f"--workers wants a number of at least 1, or 'auto', got {text!r}")
-    return int(text)
 
 
 def _open_sources(
