@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Executor, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from functools import lru_cache
 from multiprocessing.connection import wait as wait_for_handles
 from pathlib import Path
 from typing import Any
@@ -159,8 +160,9 @@ def _refuse_other_content(folder: Path) -> None:
 
 
 def _claim(workspace: Workspace, configuration: dict[str, Any]) -> None:
+    """Writes the configuration into a fresh workspace, or checks it against the one that work was done under."""
     stored = workspace.stored_configuration()
-    if stored is None:
+    if stored is None or workspace.is_untouched():
         workspace.store_configuration(configuration)
     else:
         refuse_other_configuration(workspace.folder, stored, configuration)
@@ -264,9 +266,16 @@ class _Stopped(Exception):  # noqa: N818 - no error: the parent asked for it and
     """Ends a worker's shard early."""
 
 
+@lru_cache(maxsize=1)
+def _unpacked(packed: bytes) -> ShardPlan:
+    """The plan in a worker process: one object for all its shards, so that what the plan has cached stays."""
+    plan: ShardPlan = pickle.loads(packed)
+    return plan
+
+
 def _work(packed: bytes | ShardPlan, shard: int, workspace: Workspace, num_shards: int) -> None:
     """Makes one shard in a worker."""
-    plan: ShardPlan = pickle.loads(packed) if isinstance(packed, bytes) else packed
+    plan = _unpacked(packed) if isinstance(packed, bytes) else packed
     board = workspace.progress(num_shards)
 
     def tick(count: int) -> None:

@@ -96,6 +96,10 @@ class Workspace:
         """Claims the folder for a configuration."""
         write_atomically(self.path / _PLAN_FILE, canonical_text(configuration))
 
+    def is_untouched(self) -> bool:
+        """Whether no shard has been made: a run that failed at once claims the folder for nobody."""
+        return not any(self.path.glob("*.arrow")) and not any(self.folder.glob("*.tar"))
+
     def remove(self) -> None:
         """Removes the workspace and what a crash left in it."""
         shutil.rmtree(self.path, ignore_errors=True)

@@ -60,7 +60,7 @@ def test_an_intact_set_has_no_problems(toy_set: Path) -> None:
 def test_one_flipped_bit_anywhere_is_found_in_its_file(small: Path, name: str) -> None:
     data = (small / name).read_bytes()
     chance = random.Random(name)
-    for bit in chance.sample(range(8 * len(data)), 400):
+    for bit in chance.sample(range(8 * len(data)), 200):
         report = verify_with(small / name, flipped(data, bit))
         assert report.problems, f"bit {bit}"
         assert {problem.file for problem in report.problems} == {name}
@@ -70,9 +70,7 @@ def test_every_part_of_a_tar_is_watched(small: Path) -> None:
     """One bit in every header field, in data and padding of every member, and in the end blocks."""
     path = small / "toy-000000.tar"
     data = path.read_bytes()
-    places = [
-        block + inside for block in range(0, len(data), 512) for inside in (0, 99, 105, 130, 150, 156, 260, 300, 511)
-    ]
+    places = [block + inside for block in range(0, len(data), 512) for inside in (0, 105, 130, 150, 260, 511)]
     for offset in places:
         report = verify_with(path, flipped(data, 8 * offset + offset % 8))
         first = report.problems[0]
@@ -131,6 +129,16 @@ def test_a_cut_tar_names_the_first_member_that_is_missing(copy: Path) -> None:
     first = verify(copy).problems[0]
     assert (first.offset, first.record, first.member) == (cut, entry.key, f"{entry.key}.frame00005.jpg")
     assert "cut off" in first.what
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CHECKED)
+def test_a_flip_or_a_cut_at_every_single_byte_is_found(small: Path, name: str) -> None:
+    data = (small / name).read_bytes()
+    chance = random.Random(1)
+    for offset in range(len(data)):
+        for damaged in (flipped(data, 8 * offset + chance.randrange(8)), data[:offset]):
+            assert {problem.file for problem in verify_with(small / name, damaged).problems} == {name}, offset
 
 
 @pytest.mark.parametrize("name", CHECKED)
