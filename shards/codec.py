@@ -102,6 +102,7 @@ def decode_image(data: ByteLike, out: NDArray[np.uint8] | None = None) -> NDArra
         BadFileError: the bytes are neither JPEG nor PNG, or are damaged or cut off.
         ValueError: ``out`` has another shape or dtype than the picture, or is not contiguous.
     """
+    data = _unsigned(data)
     height, width = image_size(data)
     if out is not None and (out.shape != (height, width, 3) or out.dtype != np.uint8 or not out.flags.c_contiguous):
         raise ValueError(
@@ -120,10 +121,15 @@ def decode_image(data: ByteLike, out: NDArray[np.uint8] | None = None) -> NDArra
     return pixels if out is None else out
 
 
+def _unsigned(data: ByteLike) -> ByteLike:
+    """The same bytes in a form that simplejpeg takes: it refuses views of signed bytes, such as Arrow's."""
+    return data.cast("B") if isinstance(data, memoryview) and data.format != "B" else data
+
+
 def _simplejpeg_size(data: ByteLike) -> tuple[int, int] | None:
     """Size as simplejpeg reads it; None when it does not know this kind of JPEG (unusual chroma) or it is damaged."""
     try:
-        height, width = simplejpeg.decode_jpeg_header(data)[:2]
+        height, width = simplejpeg.decode_jpeg_header(_unsigned(data))[:2]
     except ValueError:
         return None
     return int(height), int(width)

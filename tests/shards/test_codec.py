@@ -5,12 +5,14 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pyarrow as pa
 import pytest
 import simplejpeg
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from shards import codec
 from shards.codec import crc32c, decode_image, encode_jpeg, image_size, image_suffix
 from shards.errors import BadFileError
 
@@ -100,6 +102,15 @@ def test_exif_orientation_is_not_applied_so_that_frames_lie_on_their_masks() -> 
     data = saved(Image.fromarray(photo()), "JPEG", exif=exif)
     assert decode_image(data).shape == (37, 51, 3)
     assert image_size(data) == (37, 51)
+
+
+def test_every_kind_of_buffer_takes_the_fast_decoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(codec, "_decode_rare_jpeg", None)
+    data = encode_jpeg(photo())
+    expected = simplejpeg.decode_jpeg(data)
+    for form in (data, bytearray(data), memoryview(data), memoryview(data).cast("b"), memoryview(pa.py_buffer(data))):
+        assert image_size(form) == (37, 51)
+        np.testing.assert_array_equal(decode_image(form), expected)
 
 
 def test_out_is_filled_or_refused() -> None:
