@@ -11,18 +11,20 @@ import time
 from collections.abc import Callable, Iterator
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
 
 from shards.errors import CheckpointError, ConflictError, ShardError, TrainingError
+from vosdata.batch import SnippetBatch
 from vosdata.checkpoint import list_checkpoints, load_checkpoint, load_model
 from vosdata.cli.app import run as run_command
 from vosdata.metrics_log import MetricsLog, StepMetrics, read_metrics
-from vosdata.recipe import Recipe, load_recipe
+from vosdata.ranks import Ranks
+from vosdata.recipe import LossRecipe, Recipe, load_recipe
 from vosdata.schedule import Schedule
-from vosdata.train import TrainResult, train
+from vosdata.train import TrainResult, train, training_loss
 
 TINY = """
 extends: smoke
@@ -95,6 +97,37 @@ def start_command() -> Iterator[Callable[[list[str]], BaseProcess]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OMP_NUM_THREADS", "1")
         yield start
+
+
+# --- the loss of a step ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("void", ["excluded", "published"])
+def test_the_given_frame_counts_only_under_the_published_rule(void: Literal["excluded", "published"]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    fine, coarse = torch.randn(2, 2, 3, 2, 4, 6, generator=generator, dtype=torch.float64).log_softmax(3)
+    masks = torch.randint(0, 2, (2, 3, 4, 6), generator=generator, dtype=torch.uint8)
+    masks[0, 1], masks[1, :, :2] = 255, 255
+    annotated = torch.ones(2, 3, dtype=torch.bool)
+    annotated[0, 1] = False
+    batch = SnippetBatch(torch.zeros(2, 3, 3, 4, 6, dtype=torch.uint8), masks, annotated, ["a", "b"], 0, 0)
+    recipe = LossRecipe(fine_weight=2, coarse_weight=0.5, void=void)
+    loss, sums = training_loss(fine, coarse, batch, recipe, Ranks(0, 1, torch.device("cpu")))
+    first = 0 if void == "published" else 1
+    counted = masks[:, first:] != 255 if void == "excluded" else torch.ones_like(masks, dtype=torch.bool)
+    likelihoods = [torch.where(masks == 1, one[:, :, 1], one[:, :, 0])[:, first:] for one in (fine, coarse)]
+    means = [-one[counted].mean().item() for one in likelihoods]
+    assert loss.item() == pytest.approx(2 * means[0] + 0.5 * means[1], rel=1e-5)
+    assert sums.num_pixels.item() == counted.sum().item()
+
+
+def test_snippets_without_a_counted_pixel_are_counted() -> None:
+    log_probs = torch.zeros(2, 2, 2, 4, 6, requires_grad=True)
+    annotated = torch.tensor([[True, False], [True, True]])
+    masks = torch.zeros(2, 2, 4, 6, dtype=torch.uint8)
+    batch = SnippetBatch(torch.zeros(2, 2, 3, 4, 6, dtype=torch.uint8), masks, annotated, ["a", "b"], 0, 0)
+    _, sums = training_loss(log_probs, log_probs, batch, LossRecipe(), Ranks(0, 1, torch.device("cpu")))
+    assert sums.uncounted_snippets.item() == 1
 
 
 # --- one run ---------------------------------------------------------------------------------------------------------
