@@ -86,6 +86,6 @@ def _find(name: str, shards: Path) -> Path | None:
 
 
 def _missing(names: list[str], shards: Path) -> str:
-    commands = " and ".join(dict.fromkeys(_COMMANDS.get(name, "vosdata shard") for name in names))
+    commands = "` and `".join(dict.fromkeys(_COMMANDS.get(name, "vosdata shard") for name in names))
     listed = ", ".join(f"'{name}'" for name in names)
     return f"{shards} lacks {listed}; make it with `{commands}`, or name the shard sets to train on with --data DIR"
