@@ -29,9 +29,8 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from shards.reader import ShardSet
-
     from shards.errors import VosDataError
+    from shards.reader import ShardSet
     from shards.types import Record, StoredFrame
     from vosdata.batch import SnippetBatch
     from vosdata.checkpoint import load_model

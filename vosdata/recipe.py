@@ -185,6 +185,9 @@ class TrainRecipe(Section):
     weight_decay: Annotated[float, Field(ge=0)]
     """Adam's weight decay (L2, added to the gradient)."""
 
+    clip_gradient: PositiveFloat | None = None
+    """Euclidean norm down to which larger gradients are scaled; null leaves them as they are (paper)."""
+
     init_from: str | None = None
     """Checkpoint or run folder whose weights training starts from; null to start from the backbone's weights."""
 

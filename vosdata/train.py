@@ -207,7 +207,8 @@ class Run:
         loss, sums = training_loss(output.log_probs, output.coarse_log_probs, batch, self.recipe.loss, self.ranks)
         self.optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
-        gradient_norm = nn.utils.clip_grad_norm_(self.parameters, float("inf"))  # measured, not clipped
+        largest = self.recipe.train.clip_gradient or math.inf  # infinity measures and leaves the gradient as it is
+        gradient_norm = nn.utils.clip_grad_norm_(self.parameters, largest)
         self.optimiser.step()
         self.uncounted_snippets += self.ranks.add_up(sums.uncounted_snippets)
         return StepOutcome(self.step, batch.keys, torch.stack([gradient_norm.double(), *sums.as_row()]))

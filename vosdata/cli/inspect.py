@@ -24,7 +24,7 @@ def command(
     Example:
       vosdata inspect data/shards/davis2017-train
       vosdata inspect data/shards/davis2017-train --record bear
-    """  # noqa: D301  the parser looks for the backspace character itself
+    """
     from vosdata.inspect import inspect
 
     found = inspect(path, record)

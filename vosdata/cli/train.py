@@ -44,11 +44,11 @@ def command(
     \b
     Example:
       vosdata train smoke --data data/shards/synthvos --set train.steps=50
-    """  # noqa: D301  the parser looks for the backspace character itself
+    """
     resolved = _choose_recipe(recipe, out, resume, settings or [])
     from vosdata.train import train
 
-    with _shown_progress() as on_step:
+    with shown_progress() as on_step:
         result = train(
             resolved,
             data,
@@ -79,7 +79,7 @@ def _tell(line: str) -> None:
 
 
 @contextmanager
-def _shown_progress() -> "Iterator[Callable[[StepMetrics, int], None]]":
+def shown_progress() -> "Iterator[Callable[[StepMetrics, int], None]]":
     """Shows logged steps on standard error: a bar on a terminal, else a plain line now and then."""
     if sys.stderr.isatty():
         with _bar() as update:

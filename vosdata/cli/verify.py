@@ -27,7 +27,7 @@ def command(
     \b
     Example:
       vosdata verify data/shards/davis2017-train
-    """  # noqa: D301  the parser looks for the backspace character itself
+    """
     from shards.manifest import find_shard_sets
 
     folders = [folder for path in shards for folder in find_shard_sets(path)]
