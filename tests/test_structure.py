@@ -152,7 +152,9 @@ def test_every_source_file_is_in_the_readme_tree() -> None:
     names = {
         str(path.relative_to(ROOT))
         for path in files
-        if path.suffix in {".py", ".yaml", ".html"} and path.name != "__init__.py" and "__pycache__" not in path.parts
+        if path.suffix in {".py", ".yaml", ".html"}
+        and not path.name.startswith("__")
+        and "__pycache__" not in path.parts
     }
     assert not names - listed
 
