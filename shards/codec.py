@@ -103,6 +103,8 @@ def decode_image(data: ByteLike, out: NDArray[np.uint8] | None = None) -> NDArra
         ValueError: ``out`` has another shape or dtype than the picture, or is not contiguous.
     """
     data = _unsigned(data)
+    if out is not None and _decode_jpeg_into(data, out):
+        return out
     height, width = image_size(data)
     if out is not None and (out.shape != (height, width, 3) or out.dtype != np.uint8 or not out.flags.c_contiguous):
         raise ValueError(
@@ -119,6 +121,17 @@ def decode_image(data: ByteLike, out: NDArray[np.uint8] | None = None) -> NDArra
         if out is not None:
             out[:] = pixels
     return pixels if out is None else out
+
+
+def _decode_jpeg_into(data: ByteLike, out: NDArray[np.uint8]) -> bool:
+    """The usual case at once: a JPEG of the size of ``out``. False when it is anything else, or damaged."""
+    if data[:3] != JPEG_SIGNATURE or out.dtype != np.uint8 or not out.flags.c_contiguous:
+        return False
+    try:
+        pixels = simplejpeg.decode_jpeg(data, "RGB", False, False, buffer=out)
+    except ValueError:
+        return False
+    return bool(pixels.shape == out.shape)
 
 
 def _unsigned(data: ByteLike) -> ByteLike:

@@ -18,7 +18,7 @@ from zlib_ng import zlib_ng
 
 from shards.errors import BadFileError
 from shards.format import MAX_PIXELS, MAX_SIDE
-from shards.types import MAX_OBJECT_ID
+from shards.types import MAX_OBJECT_ID, VOID
 
 ByteLike = bytes | bytearray | memoryview
 
@@ -61,6 +61,8 @@ _PALETTE_CHUNK = _chunk(b"PLTE", DAVIS_PALETTE)
 _END_CHUNK = _chunk(b"IEND", b"")
 
 _START = PNG_SIGNATURE + b"\x00\x00\x00\x0dIHDR"
+_HEADER = struct.Struct(">16sII5sI")  # signature and start of the header chunk, width, height, kind, checksum
+_IDAT = struct.Struct(">I4s")
 _OWN_KIND = bytes((8, _PALETTE_COLOUR, 0, 0, 0))  # 8 bits, palette, deflate, usual filters, not interlaced
 
 _InflateError: type[Exception] = zlib_ng.error  # type: ignore[assignment]  # its stub says instance
@@ -95,7 +97,7 @@ def encode_mask(mask: NDArray[np.uint8]) -> bytes:
     return b"".join((PNG_SIGNATURE, header, _PALETTE_CHUNK, _chunk(b"IDAT", stream), _END_CHUNK))
 
 
-def decode_mask(data: ByteLike, out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
+def decode_mask(data: ByteLike, out: NDArray[np.uint8] | None = None, only: int | None = None) -> NDArray[np.uint8]:
     """Decodes a mask PNG to its indices.
 
     Our own form takes the fast path. Any other palette or grayscale PNG (1, 2, 4 or 8 bits, interlaced, filtered, split
@@ -105,6 +107,7 @@ def decode_mask(data: ByteLike, out: NDArray[np.uint8] | None = None) -> NDArray
     Args:
         data: the whole PNG file.
         out: ``uint8 (H, W)`` to fill, contiguous along the rows; a new array when None.
+        only: an object id 1..254 that becomes 1 while all other ids become 0; void stays 255. None keeps all ids.
 
     Returns:
         The mask, ``uint8 (H, W)``; ``out`` itself when it was given.
@@ -114,13 +117,29 @@ def decode_mask(data: ByteLike, out: NDArray[np.uint8] | None = None) -> NDArray
         ValueError: ``out`` has another shape or dtype than the mask.
     """
     view = memoryview(data)
-    if len(view) >= _SMALLEST:
-        rows = _inflate_own_form(view)
-        if rows is not None:
-            target = _target(out, rows.shape[0], rows.shape[1] - 1)
-            target[:] = rows[:, 1:]
-            return target
-    return _decode_any(view, out)
+    raw = _inflate_own_form(view) if len(view) >= _SMALLEST else None
+    if raw is None:
+        values = _decode_any(view)
+        has_void = True
+    else:
+        width = int.from_bytes(view[16:20], "big")
+        values = np.frombuffer(raw, np.uint8).reshape(-1, width + 1)[:, 1:]
+        has_void = only is not None and VOID in raw  # a search of bytes, far cheaper than a comparison of pixels
+    target = _target(out, *values.shape)
+    if only is None:
+        target[:] = values
+    else:
+        _select(values, only, has_void, target)
+    return target
+
+
+def _select(values: NDArray[np.uint8], object_id: int, has_void: bool, out: NDArray[np.uint8]) -> None:
+    """Writes 1 where the object is, 255 where void is and 0 elsewhere, in passes of plain arithmetic."""
+    np.equal(values, object_id, out=out.view(np.bool_))
+    if has_void:
+        void = np.equal(values, VOID).view(np.uint8)
+        np.negative(void, out=void)  # 255 at void, else 0
+        np.bitwise_or(out, void, out=out)
 
 
 def mask_size(data: ByteLike) -> tuple[int, int]:
@@ -133,29 +152,27 @@ def mask_size(data: ByteLike) -> tuple[int, int]:
     return header.height, header.width
 
 
-def _inflate_own_form(view: memoryview) -> NDArray[np.uint8] | None:
-    """The rows ``(H, 1 + W)`` of a PNG in our own form, each with its filter byte; None when it is not in that form."""
-    width, height = struct.unpack_from(">II", view, 16)
-    (length,) = struct.unpack_from(">I", view, _IDAT_START)
+def _inflate_own_form(view: memoryview) -> bytes | None:
+    """The rows of a PNG in our own form, each with its filter byte 0: H (1 + W) bytes; None for any other form."""
+    start, width, height, kind, header_crc = _HEADER.unpack_from(view)
+    length, idat = _IDAT.unpack_from(view, _IDAT_START)
     stream_end = _DATA_START + length
-    if bytes(view[:16]) != _START or bytes(view[24:29]) != _OWN_KIND or len(view) != stream_end + 16:
+    if start != _START or kind != _OWN_KIND or idat != b"IDAT" or len(view) != stream_end + 16:
         return None
-    if bytes(view[_IDAT_START + 4 : _DATA_START]) != b"IDAT" or not 1 <= height * width <= MAX_PIXELS:
+    size = height * (width + 1)
+    if not 1 <= height * width <= MAX_PIXELS:
         return None
-    (header_crc,) = struct.unpack_from(">I", view, 29)
     (crc,) = struct.unpack_from(">I", view, stream_end)
     if crc != zlib_ng.crc32(view[_IDAT_START + 4 : stream_end]) or header_crc != zlib_ng.crc32(view[12:29]):
         return None
-    size = height * (width + 1)
     inflate = zlib_ng.decompressobj(_WBITS)
     try:
-        raw = inflate.decompress(view[_DATA_START:stream_end], size + 1)
+        raw: bytes = inflate.decompress(view[_DATA_START:stream_end], size + 1)
     except _InflateError:
         return None
-    if len(raw) != size or not inflate.eof:
+    if len(raw) != size or not inflate.eof or raw[:: width + 1].strip(b"\0"):
         return None
-    rows = np.frombuffer(raw, np.uint8).reshape(height, width + 1)
-    return None if rows[:, 0].any() else rows
+    return raw
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +207,7 @@ class _Header:
         return cls(height, width, bits, colour)
 
 
-def _decode_any(view: memoryview, out: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
+def _decode_any(view: memoryview) -> NDArray[np.uint8]:
     """Reads any palette or grayscale PNG through Pillow, after checking its checksums ourselves (Pillow skips some)."""
     header = _Header.read(view)
     _check_stream(view, header)
@@ -202,9 +219,7 @@ def _decode_any(view: memoryview, out: NDArray[np.uint8] | None) -> NDArray[np.u
         raise BadFileError(f"the PNG cannot be decoded: {error}") from error
     if values.dtype == np.bool_:  # 1-bit grayscale: as any reader shows it, black 0 and white 255
         values = values.astype(np.uint8) * np.uint8(255)
-    target = _target(out, header.height, header.width)
-    target[:] = values
-    return target
+    return values
 
 
 def _check_stream(view: memoryview, header: _Header) -> None:

@@ -1,7 +1,9 @@
 """Reads a shard set: any member of any record by one access, checked before it is used."""
 
 import json
+import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +85,7 @@ class ShardSet:
             DamageError: the bytes are not what was written.
         """
         entry = self.entry(position)
-        data = self._member(entry, json_member(entry.key), entry.json_offset, entry.json_size, entry.json_crc)
+        data = self._member(entry, _json_name, 0, entry.json_offset, entry.json_size, entry.json_crc)
         content: dict[str, Any] = json.loads(bytes(data))
         return content
 
@@ -102,7 +104,7 @@ class ShardSet:
         entry = self.entry(position) if entry is None else entry
         _check_frame(entry, frame)
         offset, size = int(entry.image_offsets[frame]), int(entry.image_sizes[frame])
-        return self._member(entry, _image_name(entry, frame), offset, size, int(entry.image_crcs[frame]))
+        return self._member(entry, _image_name, frame, offset, size, int(entry.image_crcs[frame]))
 
     def mask_bytes(self, position: int, frame: int, entry: IndexEntry | None = None) -> memoryview | None:
         """The stored mask file of a frame; None when the frame is unannotated. Otherwise as :meth:`image_bytes`."""
@@ -111,8 +113,27 @@ class ShardSet:
         if not entry.annotated[frame]:
             return None
         offset, size = int(entry.mask_offsets[frame]), int(entry.mask_sizes[frame])
-        name = mask_member(entry.key, int(entry.frame_numbers[frame]))
-        return self._member(entry, name, offset, size, int(entry.mask_crcs[frame]))
+        return self._member(entry, _mask_name, frame, offset, size, int(entry.mask_crcs[frame]))
+
+    def read_ahead(self, entry: IndexEntry, first: int, last: int) -> None:
+        """Asks the system to fetch frames ``first`` to ``last`` of a record with their masks, and returns at once.
+
+        Does nothing where the system cannot, or when the shard is not there; reading it then says so.
+        """
+        start = int(entry.image_offsets[first])
+        end = int(
+            max(entry.image_offsets[last] + entry.image_sizes[last], entry.mask_offsets[last] + entry.mask_sizes[last])
+        )
+        if not hasattr(os, "posix_fadvise") or entry.shard not in self._infos:
+            return
+        try:
+            descriptor = os.open(self.path / self._infos[entry.shard].file, os.O_RDONLY)
+        except OSError:
+            return
+        try:
+            os.posix_fadvise(descriptor, start, end - start, os.POSIX_FADV_WILLNEED)
+        finally:
+            os.close(descriptor)
 
     def image(
         self, position: int, frame: int, out: NDArray[np.uint8] | None = None, entry: IndexEntry | None = None
@@ -141,9 +162,16 @@ class ShardSet:
             raise self._undecodable(entry, _image_name(entry, frame), int(entry.image_offsets[frame]), error) from error
 
     def mask(
-        self, position: int, frame: int, out: NDArray[np.uint8] | None = None, entry: IndexEntry | None = None
+        self,
+        position: int,
+        frame: int,
+        out: NDArray[np.uint8] | None = None,
+        entry: IndexEntry | None = None,
+        only: int | None = None,
     ) -> NDArray[np.uint8] | None:
         """Decodes a frame's mask; None when the frame is unannotated. Arguments and errors as :meth:`image`.
+
+        With ``only``, an object id, that object becomes 1 and the others 0.
 
         Returns:
             ``uint8 (H, W)``: 0 background, 1..254 object ids, 255 void.
@@ -153,10 +181,9 @@ class ShardSet:
         if data is None:
             return None
         try:
-            return decode_mask(data, out)
+            return decode_mask(data, out, only)
         except BadFileError as error:
-            name = mask_member(entry.key, int(entry.frame_numbers[frame]))
-            raise self._undecodable(entry, name, int(entry.mask_offsets[frame]), error) from error
+            raise self._undecodable(entry, _mask_name(entry, frame), int(entry.mask_offsets[frame]), error) from error
 
     def record(self, position: int) -> Record:
         """The whole record, as it was given to the writer.
@@ -186,13 +213,15 @@ class ShardSet:
             extra=extra,
         )
 
-    def _member(self, entry: IndexEntry, name: str, offset: int, size: int, crc: int) -> memoryview:
+    def _member(
+        self, entry: IndexEntry, name: Callable[[IndexEntry, int], str], frame: int, offset: int, size: int, crc: int
+    ) -> memoryview:
         shard = self._maps.get(entry.shard)
         if shard is None:
             shard = self._map(entry)
         data = shard[offset : offset + size]
         if self._check and (len(data) != size or (found := crc32c(data)) != crc):
-            where = self._where(entry, name, offset)
+            where = self._where(entry, name(entry, frame), offset)
             if len(data) != size:
                 raise DamageError(f"{where} expected {size} bytes, but the shard ends after {len(data)} of them")
             raise DamageError(f"{where} expected CRC32C {hex_crc(crc)} over {size} bytes, found {hex_crc(found)}")
@@ -219,6 +248,14 @@ class ShardSet:
 
 def _image_name(entry: IndexEntry, frame: int) -> str:
     return image_member(entry.key, int(entry.frame_numbers[frame]), "*")
+
+
+def _mask_name(entry: IndexEntry, frame: int) -> str:
+    return mask_member(entry.key, int(entry.frame_numbers[frame]))
+
+
+def _json_name(entry: IndexEntry, frame: int) -> str:
+    return json_member(entry.key)
 
 
 def _check_frame(entry: IndexEntry, frame: int) -> None:
