@@ -27,6 +27,13 @@ def _mix(value: int) -> int:
     return value ^ (value >> 31)
 
 
+def scatter(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """The same scattering of bits for many values at once; a bijection, so different values stay different."""
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
+
+
 def permute(index: int, length: int, key: int) -> int:
     """Where a keyed permutation of ``range(length)`` sends one index, in constant memory.
 
@@ -96,12 +103,21 @@ def exact_shares(weights: Sequence[float | Fraction]) -> tuple[int, ...]:
     denominator = lcm(*(part.denominator for part in near))
     if sum(near) == 1 and denominator <= MAX_PERIOD and all(near):
         return tuple(int(part * denominator) for part in near)
-    return _round_to_period(parts)
+    return round_shares(parts, MAX_PERIOD)
 
 
-def _round_to_period(parts: Sequence[Fraction]) -> tuple[int, ...]:
-    """Rounds parts of 1 to positive multiples of 1 / ``MAX_PERIOD`` that sum to 1; largest remainders go up."""
-    spare = MAX_PERIOD - len(parts)  # one for each is set aside, so that nothing rounds to zero
+def round_shares(parts: Sequence[Fraction], period: int) -> tuple[int, ...]:
+    """Rounds parts of 1 to positive multiples of 1 / ``period`` that sum to 1; largest remainders go up.
+
+    Returns:
+        One positive integer per part, in lowest terms: their sum divides ``period``.
+
+    Raises:
+        ValueError: there are more parts than the period has places.
+    """
+    spare = period - len(parts)  # one for each is set aside, so that nothing rounds to zero
+    if spare < 0:
+        raise ValueError(f"at most {period} weights can change gradually, got {len(parts)}")
     floors = [int(part * spare) for part in parts]
     remainders = [part * spare - floor for part, floor in zip(parts, floors, strict=True)]
     order = sorted(range(len(parts)), key=lambda item: (-remainders[item], item))
@@ -143,6 +159,18 @@ class Interleave:
         for item in range(len(shares)):
             chosen = np.flatnonzero(self._choices == item)
             self._ranks[chosen] = np.arange(len(chosen))
+
+    def counts(self, num_choices: int) -> tuple[int, ...]:
+        """How often each item is among the first ``num_choices`` choices.
+
+        Raises:
+            ValueError: the number is negative.
+        """
+        if num_choices < 0:
+            raise ValueError(f"num_choices must not be negative, got {num_choices}")
+        periods, within = divmod(num_choices, self.period)
+        begun = np.bincount(self._choices[:within], minlength=len(self.shares)).tolist()
+        return tuple(periods * share + more for share, more in zip(self.shares, begun, strict=True))
 
     def locate(self, place: int) -> tuple[int, int]:
         """Says what is chosen at a place, and how often that item was chosen before.
