@@ -6,6 +6,7 @@ from pathlib import Path
 from shards.errors import DatasetError
 from vosdata.datasets import layouts
 from vosdata.datasets.dataset import Dataset
+from vosdata.datasets.exported import restore
 from vosdata.datasets.listing import sequence_names, subfolders
 from vosdata.datasets.types import Split
 
@@ -83,4 +84,5 @@ def _recognise_here(folder: Path) -> list[Dataset]:
         root = folder.parent
     elif folder.parent.name == layouts.IMAGES and None not in layouts.resolutions(folder.parent):
         root, resolution = folder.parent.parent, folder.name
-    return layouts.davis(root, resolution) or layouts.folder(root, resolution) or layouts.split_folders(root)
+    found = layouts.davis(root, resolution) or layouts.folder(root, resolution) or layouts.split_folders(root)
+    return [restore(dataset, root) for dataset in found]

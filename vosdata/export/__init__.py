@@ -1,0 +1,1 @@
+"""Shard sets in other tools' forms, and back: :mod:`vosdata.export.job` writes, :mod:`vosdata.export.rebuild` reads."""
