@@ -287,6 +287,16 @@ class Index:
         except ValueError as error:  # text that is no text, lists that do not fit each other
             raise DamageError(f"{self.path} is damaged: row {position} cannot be read ({error})") from error
 
+    def shard(self, position: int) -> int:
+        """Number of the shard that holds a record, without reading its entry.
+
+        Raises:
+            IndexError: there is no such record.
+        """
+        if not 0 <= position < self._length:
+            raise IndexError(f"record {position} of {self._length}")
+        return int(self.batch(position // INDEX_BATCH).numbers("shard")[position % INDEX_BATCH])
+
     def find(self, key: str) -> int:
         """Position of the record with this key.
 

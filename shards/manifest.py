@@ -1,6 +1,7 @@
 """dataset.json: the file whose presence means that a shard set is complete, sealed by a checksum of itself."""
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,9 @@ from typing import Any
 from shards.codec import crc32c
 from shards.errors import DamageError, ShardError
 from shards.format import DATASET_FILE, FORMAT_VERSION, WORKSPACE
+
+SHARD_FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*\.tar")
+"""File names that shards may have; the writer's own are a part of these (:func:`shards.format.shard_name`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +84,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return parse_manifest(data, path)
 
 
-def parse_manifest(data: bytes, path: Path) -> dict[str, Any]:
-    """Checks the bytes of a dataset.json; ``path`` is for messages. Raises as :func:`read_manifest`."""
+def parse_manifest(data: bytes, path: Path | str) -> dict[str, Any]:
+    """Checks the bytes of a dataset.json; ``path`` or URL is for messages. Raises as :func:`read_manifest`."""
     damaged = f"{path} is damaged: %s; copy or make the shard set again"
     try:
         content = json.loads(data)
@@ -100,8 +104,16 @@ def parse_manifest(data: bytes, path: Path) -> dict[str, Any]:
 
 
 def shard_infos(manifest: dict[str, Any]) -> dict[int, ShardInfo]:
-    """What dataset.json says about each shard, by shard number."""
-    return {info["shard"]: ShardInfo(**info) for info in manifest["shards"]}
+    """What dataset.json says about each shard, by shard number.
+
+    Raises:
+        DamageError: a shard's file is not a plain name; nothing outside the set may be read on the word of its data.
+    """
+    infos = {info["shard"]: ShardInfo(**info) for info in manifest["shards"]}
+    for info in infos.values():
+        if not SHARD_FILE.fullmatch(info.file):
+            raise DamageError(f"{DATASET_FILE} names {info.file!r} as a shard; expected the plain name of a tar")
+    return infos
 
 
 def _why_none(folder: Path) -> str:

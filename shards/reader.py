@@ -1,22 +1,24 @@
 """Reads a shard set: any member of any record by one access, checked before it is used."""
 
 import json
-import os
-import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
+from shards.access import Shards, Span
 from shards.codec import crc32c, decode_image
 from shards.errors import BadFileError, DamageError, ShardError
 from shards.format import INDEX_FILE, RECORD_KEYS, image_member, json_member, mask_member
 from shards.index import Index, IndexEntry
+from shards.local_shards import LocalShards
+from shards.location import locate, shown
 from shards.manifest import ShardInfo, hex_crc, read_manifest, shard_infos
 from shards.masks import decode_mask
+from shards.remote import DEFAULT_CACHE_BYTES, RemoteMode, RemoteSettings, open_remote
+from shards.transfer import Patience
 from shards.types import Record, StoredFrame
 
 _INDEX_CHECKED_AT_OPEN = 16 << 20
@@ -26,29 +28,60 @@ _INDEX_CHECKED_AT_OPEN = 16 << 20
 class ShardSet:
     """A complete shard set, open for reading.
 
-    Thread-safe; picklable (it is opened again). Shards are mapped on first use and keep no file descriptor open.
+    Thread-safe; picklable (it is opened again, and another content at the same place is refused).
+
+    A local folder's shards are mapped on first use and keep no file descriptor open. A set at a URL is read over
+    ``http``, ``https`` or whatever fsspec speaks (``s3``, ``gs``, ``hf``, ...; some need a package of their own, and an
+    error says which). Its dataset.json is fetched whenever it is opened, its index and, with ``mode="cache"``, each
+    shard that is read are fetched once and kept. Bytes are exactly those that were written, or there is an error.
 
     Args:
-        path: the shard set's folder.
+        path: the shard set's folder, or its URL.
         check: compare the CRC32C of every member with the index before using it.
+        cache_dir: for a URL: folder of the cache, which processes share; None is ``~/.cache/vosdata``.
+        cache_bytes: for a URL: limit of the cache in bytes; the least recently used shards are evicted.
+        mode: for a URL: ``"cache"`` keeps the shards that are read on the local disk; ``"range"`` reads no more than
+            is needed, each time, and keeps the index only.
+        patience: for a URL: how long to keep trying; None: six attempts for each piece, 30 s for each answer.
+        digest: for a URL: refuse another content than that of :attr:`digest` of a set that was opened before.
 
     Raises:
-        ShardError: the folder holds no complete shard set, or one of another format version.
+        ShardError: the folder holds no complete shard set, or one of another format version, or cannot be read.
         DamageError: dataset.json or the index is not what was written.
+        ValueError: the URL's protocol is unknown, a setting is out of range, or the cache too small for one shard.
     """
 
-    def __init__(self, path: str | Path, check: bool = True) -> None:
-        self.path = Path(path)
+    def __init__(
+        self,
+        path: str | Path,
+        check: bool = True,
+        *,
+        cache_dir: Path | None = None,
+        cache_bytes: int = DEFAULT_CACHE_BYTES,
+        mode: RemoteMode = "cache",
+        patience: Patience | None = None,
+        digest: str | None = None,
+    ) -> None:
+        self.path = locate(path)
+        """Folder, or URL without what may be secret in it."""
         self._check = check
-        self._lock = threading.Lock()
-        self._maps: dict[int, memoryview] = {}
-        self.description: dict[str, Any] = read_manifest(self.path)
+        self._remote = RemoteSettings(cache_dir, cache_bytes, mode, patience or Patience())
+        self._location = self.path
+        self.digest: str | None = None
+        """Stands for URL and content of a remote set; None for a local one."""
+        self.description: dict[str, Any]
         """Content of dataset.json."""
+        self._shards: Shards
+        if isinstance(self.path, Path):
+            self.description, self.index = _open_local(self.path)
+            self._shards = LocalShards(self.path)
+        else:
+            opened = open_remote(self.path, self._remote, digest)
+            self.description, self.index, self._shards = opened.manifest, opened.index, opened.shards
+            self.digest, self.path = opened.digest, shown(self.path)
         self.name: str = self.description["name"]
         self.split: str = self.description["split"]
         self._infos = shard_infos(self.description)
-        _check_index_file(self.path / INDEX_FILE, self.description["index"])
-        self.index = Index(self.path / INDEX_FILE)
         if len(self.index) != self.description["num_records"]:
             expected = self.description["num_records"]
             raise DamageError(f"{self.index.path} has {len(self.index)} records, dataset.json says {expected}")
@@ -59,8 +92,8 @@ class ShardSet:
     def __repr__(self) -> str:
         return f"ShardSet({str(self.path)!r}, {len(self)} records in {len(self._infos)} shards)"
 
-    def __reduce__(self) -> tuple[type["ShardSet"], tuple[Path, bool]]:
-        return ShardSet, (self.path, self._check)
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _open_again, (self._location, self._check, self._remote, self.digest)
 
     def entry(self, position: int) -> IndexEntry:
         """What the index says about a record, 0 <= position < len.
@@ -115,25 +148,49 @@ class ShardSet:
         offset, size = int(entry.mask_offsets[frame]), int(entry.mask_sizes[frame])
         return self._member(entry, _mask_name, frame, offset, size, int(entry.mask_crcs[frame]))
 
-    def read_ahead(self, entry: IndexEntry, first: int, last: int) -> None:
-        """Asks the system to fetch frames ``first`` to ``last`` of a record with their masks, and returns at once.
+    def shard_file(self, shard: int) -> str:
+        """File name of a shard.
 
-        Does nothing where the system cannot, or when the shard is not there; reading it then says so.
+        Raises:
+            DamageError: dataset.json knows no such shard.
         """
+        return self._info(shard).file
+
+    @property
+    def fetches_whole_shards(self) -> bool:
+        """Whether reading anything of a shard fetches all of it, so that :meth:`prefetch` pays."""
+        return self._shards.fetches_whole_shards
+
+    def read_ahead(self, entry: IndexEntry, first: int, last: int) -> None:
+        """Begins to fetch frames ``first`` to ``last`` of a record with their masks, and returns at once.
+
+        Only a hint: where nothing can be fetched ahead, nothing happens, and what fails fails again when it is read.
+        """
+        info = self._infos.get(entry.shard)
+        if info is None:
+            return
         start = int(entry.image_offsets[first])
         end = int(
             max(entry.image_offsets[last] + entry.image_sizes[last], entry.mask_offsets[last] + entry.mask_sizes[last])
         )
-        if not hasattr(os, "posix_fadvise") or entry.shard not in self._infos:
+        if 0 <= start < end <= info.size:
+            self._shards.read_ahead([Span(info, start, end)])
+
+    def prefetch(self, records: Iterable[int]) -> None:
+        """Begins to fetch the shards of records that will be read later, in this order; returns at once.
+
+        Takes notice of the shards alone, so it should be told much earlier than :meth:`read_ahead`. May be called
+        again and again: a shard that is there or on its way is not fetched twice. Does nothing unless
+        :attr:`fetches_whole_shards`.
+
+        Raises:
+            IndexError: there is no such record.
+        """
+        if not self.fetches_whole_shards:
             return
-        try:
-            descriptor = os.open(self.path / self._infos[entry.shard].file, os.O_RDONLY)
-        except OSError:
-            return
-        try:
-            os.posix_fadvise(descriptor, start, end - start, os.POSIX_FADV_WILLNEED)
-        finally:
-            os.close(descriptor)
+        shards = dict.fromkeys(self.index.shard(record) for record in records)
+        infos = [self._infos[shard] for shard in shards if shard in self._infos]
+        self._shards.read_ahead([Span(info, 0, info.size) for info in infos])
 
     def image(
         self, position: int, frame: int, out: NDArray[np.uint8] | None = None, entry: IndexEntry | None = None
@@ -216,31 +273,33 @@ class ShardSet:
     def _member(
         self, entry: IndexEntry, name: Callable[[IndexEntry, int], str], frame: int, offset: int, size: int, crc: int
     ) -> memoryview:
-        shard = self._maps.get(entry.shard)
-        if shard is None:
-            shard = self._map(entry)
-        data = shard[offset : offset + size]
-        if self._check and (len(data) != size or (found := crc32c(data)) != crc):
-            where = self._where(entry, name(entry, frame), offset)
-            if len(data) != size:
-                raise DamageError(f"{where} expected {size} bytes, but the shard ends after {len(data)} of them")
-            raise DamageError(f"{where} expected CRC32C {hex_crc(crc)} over {size} bytes, found {hex_crc(found)}")
-        return data
+        info = self._infos.get(entry.shard)
+        if info is None:
+            info = self._info(entry.shard)
+        data = self._shards.view(info, entry, offset, size)
+        if not self._check or (len(data) == size and crc32c(data) == crc):
+            return data
+        for _ in range(self._shards.num_attempts - 1):
+            self._shards.discard(info, offset)
+            data = self._shards.view(info, entry, offset, size)
+            if len(data) == size and crc32c(data) == crc:
+                return data
+        where = self._where(entry, name(entry, frame), offset)
+        if len(data) != size:
+            raise DamageError(f"{where} expected {size} bytes, but the shard ends after {len(data)} of them")
+        found, attempts = hex_crc(crc32c(data)), self._shards.num_attempts
+        again = f" at the last of {attempts} attempts" if attempts > 1 else ""
+        raise DamageError(f"{where} expected CRC32C {hex_crc(crc)} over {size} bytes, found {found}{again}")
 
-    def _map(self, entry: IndexEntry) -> memoryview:
-        with self._lock:
-            if entry.shard not in self._maps:
-                info = self._infos.get(entry.shard)
-                if info is None:
-                    raise DamageError(
-                        f"{self.path}: record {entry.key} lies in shard {entry.shard}, which does not exist"
-                    )
-                self._maps[entry.shard] = _map_file(self.path / info.file, info)
-            return self._maps[entry.shard]
+    def _info(self, shard: int) -> ShardInfo:
+        try:
+            return self._infos[shard]
+        except KeyError:
+            raise DamageError(f"{self.path}: the index has records of shard {shard}, which does not exist") from None
 
     def _where(self, entry: IndexEntry, name: str, offset: int) -> str:
-        file = self._infos[entry.shard].file
-        return f"{self.path / file} is damaged: record {entry.key}, member {name} at byte {offset}:"
+        place = f"{self.path}/{self.shard_file(entry.shard)}"
+        return f"{place} is damaged: record {entry.key}, member {name} at byte {offset}:"
 
     def _undecodable(self, entry: IndexEntry, name: str, offset: int, error: BadFileError) -> DamageError:
         return DamageError(f"{self._where(entry, name, offset)} {error}")
@@ -263,6 +322,24 @@ def _check_frame(entry: IndexEntry, frame: int) -> None:
         raise IndexError(f"frame {frame} of record {entry.key}, which has {entry.num_frames}")
 
 
+def _open_again(path: Path | str, check: bool, remote: RemoteSettings, digest: str | None) -> ShardSet:
+    return ShardSet(
+        path,
+        check,
+        cache_dir=remote.cache_dir,
+        cache_bytes=remote.cache_bytes,
+        mode=remote.mode,
+        patience=remote.patience,
+        digest=digest,
+    )
+
+
+def _open_local(folder: Path) -> tuple[dict[str, Any], Index]:
+    manifest = read_manifest(folder)
+    _check_index_file(folder / INDEX_FILE, manifest["index"])
+    return manifest, Index(folder / INDEX_FILE)
+
+
 def _check_index_file(path: Path, info: dict[str, Any]) -> None:
     try:
         size = path.stat().st_size
@@ -277,16 +354,3 @@ def _check_index_file(path: Path, info: dict[str, Any]) -> None:
                 f"{path} is damaged: expected CRC32C {info['crc32c']} over {size} bytes, found {found}; "
                 "copy or make the shard set again"
             )
-
-
-def _map_file(path: Path, info: ShardInfo) -> memoryview:
-    """Maps a shard. The descriptor is closed at once, the mapping lives as long as a view on it."""
-    try:
-        size = path.stat().st_size
-    except FileNotFoundError as error:
-        raise DamageError(f"{path} is missing; copy or make the shard set again") from error
-    if size != info.size:
-        raise DamageError(f"{path} has {size} bytes, expected {info.size}; it is cut off or overwritten, copy it again")
-    with pa.memory_map(str(path)) as mapped:
-        # Arrow calls its bytes signed, and simplejpeg then refuses them: every picture would take the slow way
-        return memoryview(mapped.read_buffer()).cast("B")
