@@ -1,6 +1,7 @@
 """The training loop: goes on exactly where it was cut, shares steps among ranks, and refuses what it cannot do."""
 
 import json
+import math
 import multiprocessing
 import os
 import random
@@ -184,6 +185,24 @@ def test_training_ends_with_its_epochs_or_its_steps() -> None:
     smoke = load_recipe("smoke", ["train.epochs=3", "train.batch=4", "train.steps=null"]).train
     assert Schedule(smoke, epoch_size=10).last_step == 8  # 30 snippets in batches of 4
     assert Schedule(smoke.model_copy(update={"steps": 5}), epoch_size=10).last_step == 5
+
+
+def test_gradients_are_clipped_to_the_given_norm(tiny: Path, data: list[Path], tmp_path: Path) -> None:
+    """Adam divides by the root of its second moment, which shows what gradient it was given."""
+    norms = {}
+    for clip in (None, 1e-3, 1e9):
+        out = tmp_path / str(clip)
+        run(
+            load_recipe(tiny, ["train.steps=1", "train.weight_decay=0", f"train.clip_gradient={clip or 'null'}"]),
+            data,
+            out,
+        )
+        states = load_checkpoint(list_checkpoints(out)[0]).optimiser.values()
+        second_moments = sum(state["exp_avg_sq"].double().sum().item() for state in states)
+        norms[clip] = math.sqrt(second_moments / (1 - 0.999))
+        assert step_lines(out)[0]["gradient_norm"] == pytest.approx(norms[None], rel=1e-4), "metrics: before clipping"
+    assert norms[1e9] == norms[None] > 1e-2
+    assert norms[1e-3] == pytest.approx(1e-3, rel=1e-3)
 
 
 def test_frozen_stages_stay_as_they_were(tiny: Path, data: list[Path], tmp_path: Path) -> None:
