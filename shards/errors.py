@@ -10,6 +10,7 @@
     ├── RecipeError         a recipe does not parse or names unknown keys
     ├── CheckpointError     a checkpoint cannot be read or does not fit the model
     ├── TrainingError       training cannot go on: a loss or gradient is not finite
+    ├── HelperError         the process that decodes for a stream cannot be started or has died
     └── ScoreError          predictions and truth cannot be compared
 
 A wrong call of a function is ``ValueError`` or ``TypeError`` instead. Messages say what, where, what was expected, what
@@ -59,3 +60,7 @@ class TrainingError(VosDataError):
 
 class ScoreError(VosDataError):
     """Predictions and truth cannot be compared: missing frames, other sizes, unknown ids."""
+
+
+class HelperError(VosDataError):
+    """The process that decodes for a stream cannot be started or has died; the message says how."""

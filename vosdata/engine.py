@@ -1,18 +1,21 @@
 """Runs decode threads ahead of the consumer and hands over finished batches in order.
 
-The threads live in the consumer's process. They fill batch memory in place and take snippets one by one, so a batch is
-shared by all of them; what a batch holds depends on its positions alone, never on which thread was faster.
+The threads fill batch memory in place and take snippets one by one, so a batch is shared by all of them; what a batch
+holds depends on its positions alone, never on which thread was faster. They run in the consumer's process
+(:class:`ThreadEngine`) or in a helper process of their own (:mod:`vosdata.process_engine`), with the same batches.
 
 Batch memory is reused, because writing into fresh pages costs as much as half of the decoding. A batch's memory returns
 to the pool when the last array or tensor that looks into it is gone, and not before: a batch that the consumer keeps
 never changes.
 """
 
+import os
 import threading
 import weakref
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -48,6 +51,12 @@ class Schedule:
         """Global positions of this rank's batch number ``step``, counted from ``first``."""
         start = self.first + (step * self.num_ranks + self.rank) * self.batch
         return range(start, start + self.batch)
+
+    def later(self, position: int, num_snippets: int) -> int:
+        """The global position that this rank comes to ``num_snippets`` snippets after one of its positions."""
+        step, offset = divmod(position - self.first, self.batch * self.num_ranks)
+        steps, place = divmod(offset % self.batch + num_snippets, self.batch)
+        return self.positions(step + steps)[place]
 
 
 @dataclass(slots=True, eq=False)
@@ -95,6 +104,25 @@ class _Lease:
         return self.memory.__array_interface__
 
 
+def lend(memory: NDArray[np.uint8], on_return: Callable[[], None]) -> NDArray[np.uint8]:
+    """The same memory, with a call when the last array or tensor that looks into it is gone.
+
+    Args:
+        memory: ``uint8``, C-contiguous.
+        on_return: may be called in any thread, even inside a locked section; not called when the interpreter ends.
+    """
+    lease = _Lease(memory)
+    weakref.finalize(lease, on_return).atexit = False
+    return np.asarray(lease)
+
+
+class Memory(Protocol):
+    """Where batches are put."""
+
+    def new_batch(self, positions: range) -> RawBatch | None:
+        """An unfilled batch; None when there is no memory for one now (see :meth:`BatchQueue.wake`)."""
+
+
 class BatchMemory:
     """Makes batches out of memory that is used again once nobody looks at it any more."""
 
@@ -116,9 +144,7 @@ class BatchMemory:
             memory = self._free.pop()
         except IndexError:
             memory = np.empty(4 * num_pixels, np.uint8)
-        lease = _Lease(memory)
-        weakref.finalize(lease, self._free.append, memory).atexit = False
-        block = np.asarray(lease)
+        block = lend(memory, partial(self._free.append, memory))
         return RawBatch(
             positions,
             block[: 3 * num_pixels].reshape(*self._shape, 3),
@@ -128,10 +154,10 @@ class BatchMemory:
         )
 
 
-class _Queue:
+class BatchQueue:
     """What the threads and the consumer share: batches in order, at most ``prefetch`` of them not yet handed over."""
 
-    def __init__(self, memory: BatchMemory, schedule: Schedule, prefetch: int) -> None:
+    def __init__(self, memory: Memory, schedule: Schedule, prefetch: int) -> None:
         self._memory = memory
         self._schedule = schedule
         self._prefetch = prefetch
@@ -148,14 +174,26 @@ class _Queue:
                     newest = self._pending[-1]
                     newest.num_taken += 1
                     return newest, newest.num_taken - 1
-                if len(self._pending) < self._prefetch:
-                    positions = self._schedule.positions(self._num_opened)
-                    self._pending.append(_Pending(self._memory.new_batch(positions)))
-                    self._num_opened += 1
-                    self._changed.notify_all()
-                else:
+                if not self._open_batch():
                     self._changed.wait()
             return None
+
+    def _open_batch(self) -> bool:
+        """Begins the next batch, if it may be begun and there is memory for it."""
+        if len(self._pending) >= self._prefetch:
+            return False
+        batch = self._memory.new_batch(self._schedule.positions(self._num_opened))
+        if batch is None:
+            return False
+        self._pending.append(_Pending(batch))
+        self._num_opened += 1
+        self._changed.notify_all()
+        return True
+
+    def wake(self) -> None:
+        """Says that there may be memory for a new batch."""
+        with self._changed:
+            self._changed.notify_all()
 
     def finish(self, pending: _Pending, place: int, error: BaseException | None) -> None:
         """Reports a place as filled or failed."""
@@ -187,7 +225,19 @@ class _Queue:
             self._changed.notify_all()
 
 
-def _run(queue: _Queue, filler: Filler) -> None:
+def start_threads(queue: BatchQueue, fillers: Sequence[Filler]) -> list[threading.Thread]:
+    """Starts one decode thread for each filler; they end when the queue is closed."""
+    threads = [
+        # daemon: an engine that nobody closed must not keep the interpreter from ending
+        threading.Thread(target=_run, args=(queue, filler), name=f"vosdata-decode-{number}", daemon=True)
+        for number, filler in enumerate(fillers)
+    ]
+    for thread in threads:
+        thread.start()
+    return threads
+
+
+def _run(queue: BatchQueue, filler: Filler) -> None:
     """Body of a decode thread."""
     while (taken := queue.take()) is not None:
         pending, place = taken
@@ -200,6 +250,26 @@ def _run(queue: _Queue, filler: Filler) -> None:
             error = caught
         queue.finish(pending, place, error)
         del taken, pending, batch, error  # a waiting thread must not keep a batch's memory from being used again
+
+
+class Engine(Protocol):
+    """Hands over batches in order until it is closed."""
+
+    @property
+    def mine(self) -> bool:
+        """False in a process that was forked off the one that started the engine; the engine is of no use there."""
+
+    def next_batch(self) -> RawBatch:
+        """The next batch, waiting for it if need be."""
+
+    def close(self) -> None:
+        """Ends the engine. Batches handed over before stay valid."""
+
+
+def _close_own(queue: BatchQueue, owner: int) -> None:
+    """Closes a queue in the process that made it; in a forked copy its lock may be held for ever."""
+    if os.getpid() == owner:
+        queue.close()
 
 
 class ThreadEngine:
@@ -222,16 +292,16 @@ class ThreadEngine:
         if not fillers or prefetch < 1:
             raise ValueError(f"an engine needs at least 1 thread and 1 batch, got {len(fillers)} and {prefetch}")
         # besides the batches in flight, one is with the consumer and one is just being let go
-        self._queue = _Queue(BatchMemory(shape, prefetch + 2), schedule, prefetch)
-        self._threads = [
-            # daemon: an engine that nobody closed must not keep the interpreter from ending
-            threading.Thread(target=_run, args=(self._queue, filler), name=f"vosdata-decode-{number}", daemon=True)
-            for number, filler in enumerate(fillers)
-        ]
+        self._queue = BatchQueue(BatchMemory(shape, prefetch + 2), schedule, prefetch)
         # the threads know the queue, not the engine, so an engine that is dropped stops them
-        self._stop = weakref.finalize(self, self._queue.close)
-        for thread in self._threads:
-            thread.start()
+        self._owner = os.getpid()
+        self._stop = weakref.finalize(self, _close_own, self._queue, self._owner)
+        self._threads = start_threads(self._queue, fillers)
+
+    @property
+    def mine(self) -> bool:
+        """False in a process that was forked off the one that started the engine; the engine is of no use there."""
+        return os.getpid() == self._owner
 
     def next_batch(self) -> RawBatch:
         """The next batch in order, waiting for it if need be.
@@ -246,7 +316,7 @@ class ThreadEngine:
     def close(self) -> None:
         """Stops the threads and waits until they are gone. Batches handed over before stay valid."""
         self._stop()
-        for thread in self._threads:
+        for thread in self._threads if self.mine else ():
             thread.join()
 
     def __enter__(self) -> "ThreadEngine":

@@ -1,0 +1,301 @@
+"""Decode threads in a helper process of their own, which fill a ring of batches that both processes share.
+
+A trainer whose main thread is busy in Python cannot slow such an engine: its threads and ours share no interpreter
+lock. Batches are handed over by slot numbers over pipes; pixels are never copied nor pickled.
+
+A batch that is handed over keeps its slot until the last array or tensor that looks into it is gone, and a further slot
+is given to the helper for every batch that is taken. A consumer who keeps more batches than the ring has slots to lend
+gets copies from then on, so a kept batch never changes and the helper never starves.
+"""
+
+import contextlib
+import json
+import os
+import pickle
+import select
+import signal
+import subprocess
+import sys
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shards.errors import HelperError
+from vosdata.engine import BatchMemory, Filler, RawBatch, Schedule, lend
+from vosdata.helper_process import ANSWER, FAILED, PERMIT, HelperSettings
+from vosdata.ring import RingLayout, create_ring, map_ring
+
+_NUM_LENT = 3
+"""Slots beyond those in flight: one with the consumer, one on its way to the GPU, one just being let go."""
+
+_CHECK_MILLISECONDS = 1000
+"""How long to wait for an answer before looking whether the helper is still there."""
+
+_END_SECONDS = 5.0
+"""How long a helper may take to end before it is killed."""
+
+# -P keeps files of the current folder from being taken for modules before the trainer's own path is set
+_START = """
+import sys
+sys.path[:] = {path!r}
+from vosdata.helper_process import Descriptors, main
+main(Descriptors{descriptors!r}, {trainer})
+"""
+
+
+class Pinning(Protocol):
+    """Lets a device read batch memory in the background; see :mod:`vosdata.pinning`."""
+
+    def register(self, memory: NDArray[np.uint8]) -> None:
+        """Prepares memory, as long as it exists."""
+
+    def fence(self) -> Callable[[], object]:
+        """Marks what the device has been asked to read so far; returns a call that waits for it."""
+
+
+def _no_wait() -> None:
+    """The fence where no device reads."""
+
+
+class _Helper:
+    """A running helper process and the trainer's ends of its pipes."""
+
+    def __init__(self, settings: bytes, ring: int) -> None:
+        self.owner = os.getpid()
+        self.closed = False
+        self._receiving = threading.Lock()
+        self._num_answers = 0
+        permits, self._permits = os.pipe()
+        self._answers, answers = os.pipe()
+        content = os.memfd_create("vosdata-settings")
+        try:
+            with os.fdopen(os.dup(content), "wb") as file:
+                file.write(settings)
+            os.lseek(content, 0, os.SEEK_SET)
+            given = (content, ring, permits, answers)
+            code = _START.format(path=sys.path, descriptors=given, trainer=self.owner)
+            self.process = subprocess.Popen(
+                [sys.executable, "-P", "-c", code],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                pass_fds=given,
+                process_group=0,  # Ctrl-C is for the trainer alone
+            )
+        except BaseException:
+            os.close(self._permits)
+            os.close(self._answers)
+            raise
+        finally:
+            for descriptor in (content, permits, answers):
+                os.close(descriptor)
+        self._poll = select.poll()
+        self._poll.register(self._answers, select.POLLIN)
+
+    def permit(self, slot: int) -> None:
+        """Lets the helper fill a slot. Nothing happens when it is gone; the next answer says so."""
+        with contextlib.suppress(BrokenPipeError):
+            os.write(self._permits, PERMIT.pack(slot))
+
+    def answer(self) -> tuple[int, int, int, bytes]:
+        """Waits for the helper's next answer: how many came before, kind, slot, text.
+
+        Raises:
+            HelperError: the helper has died.
+            ValueError: it was closed.
+        """
+        with self._receiving:
+            kind, slot, length = ANSWER.unpack(self._read(ANSWER.size))
+            text = self._read(length)
+            self._num_answers += 1
+            return self._num_answers - 1, kind, slot, text
+
+    def _read(self, size: int) -> bytes:
+        data = b""
+        while len(data) < size:
+            if self.closed:
+                raise ValueError("the engine is closed")
+            if not self._poll.poll(_CHECK_MILLISECONDS):
+                # a process forked off the helper might hold the pipe open, so the pipe's end alone is not enough
+                if self.process.poll() is None or self._poll.poll(0):
+                    continue
+                raise HelperError(self._obituary())
+            part = os.read(self._answers, size - len(data))
+            if not part and not self.closed:
+                raise HelperError(self._obituary())
+            data += part
+        return data
+
+    def _obituary(self) -> str:
+        """How the helper ended, in words."""
+        try:
+            code = self.process.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            return f"the process that decodes for the stream (pid {self.process.pid}) does not answer any more"
+        how = f"ended with status {code}"
+        if code < 0:
+            how = f"was killed by signal {-code} ({signal.Signals(-code).name})"
+            if -code == signal.SIGKILL:
+                how += ", as the system does when memory runs out"
+        return (
+            f"the process that decodes for the stream (pid {self.process.pid}) {how}; no batch that was handed over is "
+            "affected, and iterating again starts a new one at the same place"
+        )
+
+    def close(self) -> None:
+        """Ends the helper and waits until it is gone. In a forked copy of the trainer, only lets go of the pipes."""
+        if self.closed:
+            return
+        self.closed = True
+        os.close(self._permits)
+        if os.getpid() == self.owner:
+            try:
+                self.process.wait(_END_SECONDS)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+            with self._receiving:  # who is waiting for an answer now gets the end of the pipe
+                pass
+        os.close(self._answers)
+
+
+class ProcessEngine:
+    """Decode threads in a helper process. Use as a context manager, or call :meth:`close`."""
+
+    def __init__(
+        self,
+        fillers: Sequence[Filler],
+        shape: tuple[int, int, int, int],
+        schedule: Schedule,
+        prefetch: int,
+        pinning: Pinning | None = None,
+    ) -> None:
+        """Starts the helper and waits until it is about to decode.
+
+        Args:
+            fillers: one for each thread; picklable, of classes that a fresh interpreter can import.
+            shape: (B, T, H, W) of a batch.
+            schedule: which positions the batches hold.
+            prefetch: batches that may be begun before they are asked for, 1 or more.
+            pinning: for a device that reads batches straight from batch memory.
+
+        Raises:
+            HelperError: this system cannot run a helper, or it could not be given the fillers.
+            ValueError: there is no filler, or no batch may be begun.
+            VosDataError: a shard set cannot be opened any more.
+        """
+        if not fillers or prefetch < 1:
+            raise ValueError(f"an engine needs at least 1 thread and 1 batch, got {len(fillers)} and {prefetch}")
+        self._schedule = schedule
+        self._layout = RingLayout(shape, prefetch + _NUM_LENT)
+        self._pinning = pinning
+        self._ring, self._helper = _start(HelperSettings(fillers, self._layout, schedule))
+        self._stop = weakref.finalize(self, self._helper.close)
+        if pinning is not None:
+            pinning.register(self._ring)
+        self._copies = BatchMemory(shape, _NUM_LENT)
+        # what came back, with a call that waits until no device reads it any more; append and popleft are atomic
+        self._returned = deque[tuple[int, Callable[[], object]]]()
+        self._returned.extend((slot, _no_wait) for slot in range(prefetch, self._layout.num_slots))
+        for slot in range(prefetch):
+            self._helper.permit(slot)
+
+    @property
+    def mine(self) -> bool:
+        """False in a process that was forked off the one that started the engine; the engine is of no use there."""
+        return os.getpid() == self._helper.owner
+
+    @property
+    def pid(self) -> int:
+        """Process id of the helper."""
+        return self._helper.process.pid
+
+    def next_batch(self) -> RawBatch:
+        """The next batch in order, waiting for it if need be.
+
+        Raises:
+            ValueError: the engine is closed.
+            HelperError: the helper has died.
+            VosDataError: a snippet of the batch could not be read; the message names it. Other errors of a decode
+                thread arrive as they were raised.
+        """
+        number, kind, slot, text = self._helper.answer()
+        positions = self._schedule.positions(number - 1)  # the first answer was that it is ready
+        if kind == FAILED:
+            self._helper.permit(slot)
+            raise pickle.loads(text)
+        try:
+            other, wait = self._returned.popleft()
+        except IndexError:
+            batch = self._copy(slot, positions)
+            other = slot
+        else:
+            wait()
+            batch = self._lend(slot, positions)
+        self._helper.permit(other)
+        batch.keys[:] = json.loads(text)
+        return batch
+
+    def close(self) -> None:
+        """Ends the helper and waits until it is gone. Batches handed over before stay valid."""
+        self._stop()
+
+    def __enter__(self) -> "ProcessEngine":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def _lend(self, slot: int, positions: range) -> RawBatch:
+        memory = lend(self._ring[slot], partial(_give_back, self._returned, slot, self._pinning))
+        frames, masks, annotated = self._layout.arrays(memory)
+        # flags are copied: someone who keeps them alone shall not keep the whole batch
+        return RawBatch(positions, frames, masks, annotated.copy(), [""] * len(positions))
+
+    def _copy(self, slot: int, positions: range) -> RawBatch:
+        batch = self._copies.new_batch(positions)
+        for ours, theirs in zip(
+            (batch.frames, batch.masks, batch.annotated), self._layout.arrays(self._ring[slot]), strict=True
+        ):
+            ours[:] = theirs
+        return batch
+
+
+def _give_back(returned: deque[tuple[int, Callable[[], object]]], slot: int, pinning: Pinning | None) -> None:
+    """Called when the last one who looked at a slot is gone."""
+    returned.append((slot, _no_wait if pinning is None else pinning.fence()))
+
+
+def _start(settings: HelperSettings) -> tuple[NDArray[np.uint8], _Helper]:
+    """Makes the ring, starts a helper and waits until it is about to decode."""
+    if not (hasattr(os, "memfd_create") and sys.executable):
+        raise HelperError("a helper process needs Linux and a Python that can be started again")
+    try:
+        pickled = pickle.dumps(settings, pickle.HIGHEST_PROTOCOL)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise HelperError(f"the settings of the stream cannot be sent to a helper process: {error}") from error
+    try:
+        descriptor = create_ring(settings.layout)
+        try:
+            ring = map_ring(descriptor, settings.layout)
+            helper = _Helper(pickled, descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise HelperError(f"a helper process cannot be started: {error}") from error
+    try:
+        _, kind, _, text = helper.answer()
+        if kind == FAILED:
+            problem: BaseException = pickle.loads(text)
+            if isinstance(problem, AttributeError | ImportError):
+                raise HelperError(f"the helper process cannot read the settings of the stream: {problem}") from problem
+            raise problem
+    except BaseException:
+        helper.close()
+        raise
+    return ring, helper
