@@ -15,6 +15,7 @@ _PUBLIC = {
     "VosDataError": "shards.errors",
     "load_model": "vosdata.checkpoint",
     "load_recipe": "vosdata.recipe",
+    "torch_dataset": "vosdata.torch_data",
 }
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "VosDataError",
     "load_model",
     "load_recipe",
+    "torch_dataset",
 ]
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from vosdata.checkpoint import load_model
     from vosdata.recipe import load_recipe
     from vosdata.stream import SnippetStream
+    from vosdata.torch_data import torch_dataset
 
 
 def __getattr__(name: str) -> Any:
