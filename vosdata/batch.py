@@ -20,8 +20,8 @@ class SnippetBatch:
     masks: Tensor
     """``uint8 (B, T, H, W)``: 0 background, 1..254 object ids, 255 void; 255 all over where unannotated.
 
-    Streams of one object have the drawn object as 1 and all others as 0. Streams of all objects have ids as stored,
-    those of objects that first appear later in the snippet included.
+    Streams of one object have the drawn object as 1 and all others as 0; streams of up to N objects have 1..n. Streams
+    of all objects have ids as stored. Unless the stream leaves them out, objects that first appear later are included.
     """
 
     annotated: Tensor
@@ -57,6 +57,24 @@ class SnippetBatch:
             masks=self.masks.to(device, non_blocking=non_blocking),
             annotated=self.annotated.to(device, non_blocking=non_blocking),
         )
+
+    def given_masks(self) -> Tensor:
+        """What a model may see of the masks: every object in the frame in which it first appears.
+
+        Computed on the masks' device from what they show, so it also holds after frames were cropped.
+
+        Returns:
+            ``uint8 (B, T, H, W)``: object ids, 0 elsewhere; frame 0 shows the objects that are there from the start.
+        """
+        ids = self.masks.flatten(2).long()  # (B, T, HW)
+        num_batch, num_frames, _ = ids.shape
+        seen = torch.zeros((num_batch, num_frames, 256), dtype=torch.uint8, device=ids.device)
+        seen.scatter_(2, ids, 1)
+        first = seen.argmax(dim=1)  # (B, 256); the first of equal ones
+        first[:, [0, 255]] = num_frames  # background and void are given nowhere
+        now = torch.arange(num_frames, device=ids.device)[:, None]  # (T, 1)
+        is_first = first.gather(1, ids.flatten(1)).view_as(ids) == now  # (B, T, HW)
+        return (self.masks * is_first.view_as(self.masks)).to(torch.uint8)
 
     def __len__(self) -> int:
         """Number of snippets."""

@@ -19,7 +19,7 @@ from shards.codec import crc32c, decode_image
 from shards.masks import decode_mask
 from shards.reader import ShardSet
 from vosdata.batch import SnippetBatch
-from vosdata.sampling import Snippet
+from vosdata.snippet import Snippet
 from vosdata.stream import SnippetStream
 from vosdata.transforms import resize_frame, resize_mask
 

@@ -6,21 +6,59 @@ from numpy.typing import NDArray
 from shards.errors import VosDataError
 from shards.rng import digest_coordinates
 from shards.types import VOID
+from vosdata.engine import Schedule
 from vosdata.mix import Draw, SnippetOrder
-from vosdata.transforms import Augmentation, mirror, only_object, resize_frame, resize_mask
+from vosdata.sampling import new_labels
+from vosdata.transforms import Augmentation, mirror, relabel, resize_frame, resize_mask
+
+
+class ReadAhead:
+    """Draws snippets some places before they are decoded, so that the system can fetch their bytes meanwhile.
+
+    One for all threads of an engine.
+    """
+
+    def __init__(self, order: SnippetOrder, schedule: Schedule, num_snippets: int) -> None:
+        """Remembers what to read.
+
+        Args:
+            order: says what stands at a position.
+            schedule: which positions come.
+            num_snippets: how far ahead to read.
+        """
+        self.order = order
+        self._schedule = schedule
+        self._num_snippets = num_snippets
+        self._drawn: dict[int, Draw] = {}  # setting and popping an item are atomic
+
+    def draw(self, position: int) -> Draw:
+        """What stands at a global position of the schedule; also begins to fetch a later one."""
+        self._fetch(self._schedule.later(position, self._num_snippets))
+        draw = self._drawn.pop(position, None)
+        return self.order.draw(position) if draw is None else draw
+
+    def _fetch(self, position: int) -> None:
+        try:
+            draw = self.order.draw(position)
+        except VosDataError:
+            return  # raised when its turn comes
+        shard_set, frames = self.order.sets[draw.set_index], draw.snippet.frames
+        shard_set.read_ahead(draw.entry, min(frames), max(frames))
+        self._drawn[position] = draw
 
 
 class SnippetDecoder:
     """Fills one place of a batch at a time. Belongs to one thread: it keeps its own scratch memory and pipeline."""
 
-    def __init__(self, order: SnippetOrder, augmentation: Augmentation | None) -> None:
+    def __init__(self, ahead: ReadAhead, augmentation: Augmentation | None) -> None:
         """Remembers what to decode; opens nothing yet.
 
         Args:
-            order: says what stands at a position.
+            ahead: says what stands at a position; shared by the threads of an engine.
             augmentation: run on every snippet; copied, because it must not be shared between threads.
         """
-        self._order = order
+        self._ahead = ahead
+        self._order = ahead.order
         self._augmentation = None if augmentation is None else augmentation.copy()
         self._frame_scratch = np.empty(0, np.uint8)
         self._mask_scratch = np.empty(0, np.uint8)
@@ -42,7 +80,7 @@ class SnippetDecoder:
         Raises:
             VosDataError: the snippet cannot be read; the message ends with its key and position.
         """
-        draw = self._order.draw(position)
+        draw = self._ahead.draw(position)
         try:
             self._read(draw, frames, masks, annotated)
             if draw.flip:
@@ -63,23 +101,28 @@ class SnippetDecoder:
     ) -> None:
         shard_set, snippet, entry = self._order.sets[draw.set_index], draw.snippet, draw.entry
         stored = (entry.height, entry.width)
+        same_size = stored == frames.shape[1:3]
+        rule = self._order.settings.rule
+        only = snippet.objects[0] if rule.objects == "one" and not snippet.void_objects else None
+        labels = new_labels(snippet, rule) if only is None else None
+        if only == 1 and len(entry.object_ids) == 1:
+            only = None  # the stored masks are what is wanted
         for t, frame in enumerate(snippet.frames):
-            if stored == frames.shape[1:3]:
+            if same_size:
                 shard_set.image(snippet.record, frame, frames[t], entry)
             else:
                 resize_frame(shard_set.image(snippet.record, frame, self._frame(*stored), entry), frames[t])
             annotated[t] = entry.annotated[frame]
             if not annotated[t]:
                 masks[t] = VOID
-                continue
-            if stored == masks.shape[1:]:
-                shard_set.mask(snippet.record, frame, masks[t], entry)
+            elif same_size:
+                shard_set.mask(snippet.record, frame, masks[t], entry, only)
             else:
                 mask = self._mask(*stored)
-                shard_set.mask(snippet.record, frame, mask, entry)
+                shard_set.mask(snippet.record, frame, mask, entry, only)
                 resize_mask(mask, masks[t])
-            if self._order.settings.rule.objects == "one":
-                only_object(masks[t], snippet.objects[0])
+            if annotated[t] and labels is not None:
+                relabel(masks[t], labels)
 
     def _frame(self, height: int, width: int) -> NDArray[np.uint8]:
         """Scratch ``uint8 (height, width, 3)``, the same memory each time."""

@@ -3,26 +3,36 @@
 Positions are global: position g = epoch x epoch_size + place. Everything here is a pure function of the settings and g:
 
 * the set, by a low-discrepancy interleave of the weights (after any n draws each set is within 1 of n times its
-  weight);
+  weight; each change of weights adds at most 1 to that);
 * the record, by a keyed permutation of the set's eligible records for each pass over them, so that every pass draws
-  every record once, on and on across epochs;
-* first frame, object and flip, by the generator of (seed, epoch, place).
+  every record once, on and on across epochs; or by a shuffle that keeps few shards open;
+* gap, direction, first frame, objects and flip, by the generator of (seed, epoch, place).
+
+Settings may change at a position, when a run goes on with others: what came before then stays drawn, and is known only
+by how often each set was drawn (:class:`Origin`).
 """
 
+import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from shards.index import IndexEntry
-from shards.order import Interleave, exact_shares, permute
+from shards.order import permute
 from shards.reader import ShardSet
 from shards.rng import digest_coordinates, generator
-from vosdata.sampling import Snippet, SnippetRule, draw_snippet, require_eligible
+from shards.segments import SegmentedInterleave
+from shards.windows import WindowedShuffle
+from vosdata.curriculum import Curriculum, Value, read_curriculum, weight_segments
+from vosdata.eligibility import require_eligible
+from vosdata.sampling import draw_snippet
+from vosdata.snippet import Snippet, SnippetRule
 
 SetsArgument = (
-    Mapping[str | Path, float] | Mapping[str, float] | Mapping[Path, float] | Sequence[str | Path] | str | Path
+    Mapping[str | Path, Value] | Mapping[str, Value] | Mapping[Path, Value] | Sequence[str | Path] | str | Path
 )
 
 
@@ -71,20 +81,36 @@ class OrderSettings:
     flip: bool
     """Mirror every snippet left to right with probability one half."""
 
+    window: int | None = None
+    """Shards of a set that records are shuffled among at a time; None shuffles all of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where the present settings began to hold, and what had been drawn by then."""
+
+    position: int
+    """Global position."""
+
+    drawn: tuple[int, ...]
+    """For each set, how often it had been drawn: whole passes over its present eligible records, and a rest."""
+
 
 class SnippetOrder:
-    """Maps positions to snippets. Picklable; holds one index array per set and the table of the interleave."""
+    """Maps positions to snippets. Picklable; holds one index array per set and the tables of the interleave."""
 
-    def __init__(self, sets: Sequence[ShardSet], weights: Sequence[float] | None, settings: OrderSettings) -> None:
+    def __init__(self, sets: Sequence[ShardSet], weights: Sequence[Value] | None, settings: OrderSettings) -> None:
         """Finds the eligible records of each set.
 
         Args:
             sets: one or more shard sets.
-            weights: one positive weight per set; None weighs each set by its number of eligible records.
+            weights: one weight per set, which may change with the position; None weighs each set by its number of
+                eligible records.
             settings: everything else.
 
         Raises:
-            ShardError: a set has no eligible snippet.
+            ShardError: a set has no eligible snippet, or its frame rate is needed and unknown.
+            TypeError: a weight is no number and no curriculum.
             ValueError: a setting is out of range.
         """
         if settings.epoch_size is not None and settings.epoch_size < 1:
@@ -95,24 +121,57 @@ class SnippetOrder:
         self.eligible = tuple(require_eligible(shard_set, settings.rule) for shard_set in sets)
         """Indices of the eligible records of each set."""
         counts = [len(records) for records in self.eligible]
-        self.interleave = Interleave(exact_shares(counts if weights is None else weights))
+        self.weights: tuple[Curriculum, ...] = tuple(
+            read_curriculum(weight, "a weight") for weight in (counts if weights is None else weights)
+        )
+        """The weight of each set over the positions."""
         self.epoch_size = settings.epoch_size or sum(counts)
+        self.origin = Origin(0, (0,) * len(counts))
+        """Where these settings began to hold."""
+        self.interleave = SegmentedInterleave(weight_segments(self.weights, 0))
+        self._shuffles = [
+            None if settings.window is None else WindowedShuffle(_count_per_shard(*pair), settings.window)
+            for pair in zip(self.sets, self.eligible, strict=True)
+        ]
+
+    def continued(self, origin: Origin, epoch_size: int) -> "SnippetOrder":
+        """The order with these settings from an origin on; positions before it are not known to it.
+
+        Raises:
+            ValueError: a count or a weight does not fit.
+        """
+        other = copy.copy(self)
+        other.origin, other.epoch_size = origin, epoch_size
+        other.settings = replace(self.settings, epoch_size=epoch_size)
+        other.interleave = SegmentedInterleave(weight_segments(self.weights, origin.position), origin.drawn)
+        return other
 
     def draw(self, position: int) -> Draw:
         """Says what stands at a global position; opens no picture.
 
         Raises:
-            ValueError: the position is negative.
+            ValueError: the position is negative, or was drawn before these settings began to hold.
         """
+        if position < self.origin.position:
+            since = f"; these settings hold since position {self.origin.position}" if self.origin.position else ""
+            raise ValueError(f"position must not be negative or past, got {position}{since}")
         epoch, place = divmod(position, self.epoch_size)
         set_index, earlier = self.interleave.locate(position)
         settings = self.settings
         rng = generator(settings.seed, epoch, place, "snippet") if settings.shuffle else None
         record = self._record(set_index, earlier)
         entry = self.sets[set_index].entry(record)
-        snippet = draw_snippet(self.sets[set_index], record, settings.rule, rng, entry)
+        snippet = draw_snippet(self.sets[set_index], record, settings.rule, rng, entry, position)
         flip = settings.flip and bool(generator(settings.seed, epoch, place, "flip").integers(2))
         return Draw(position, epoch, place, set_index, snippet, entry, flip)
+
+    def drawn(self, position: int) -> tuple[int, ...]:
+        """How often each set is drawn before a global position.
+
+        Raises:
+            ValueError: the position was drawn before these settings began to hold.
+        """
+        return self.interleave.counts(position)
 
     def _record(self, set_index: int, earlier: int) -> int:
         """The record of a set's draw number ``earlier``."""
@@ -120,39 +179,24 @@ class SnippetOrder:
         passes, within = divmod(earlier, len(records))
         if self.settings.shuffle:
             digest = digest_coordinates(self.settings.seed, passes, set_index, "order")
-            within = permute(within, len(records), int.from_bytes(digest[:8], "little"))
+            key = int.from_bytes(digest[:8], "little")
+            windowed = self._shuffles[set_index]
+            within = permute(within, len(records), key) if windowed is None else windowed.permute(within, key)
         return int(records[within])
 
-    @cached_property
-    def description(self) -> dict[str, Any]:
-        """Everything that determines the order, as JSON; two streams with equal descriptions draw the same."""
-        rule, settings = self.settings.rule, self.settings
-        return {
-            "sets": [
-                {
-                    "name": f"{shard_set.name}/{shard_set.split}",
-                    "content": shard_set.description["checksum"],
-                    "weight": f"{share}/{self.interleave.period}",
-                }
-                for shard_set, share in zip(self.sets, self.interleave.shares, strict=True)
-            ],
-            "snippet": rule.num_frames,
-            "size": list(rule.size),
-            "objects": rule.objects,
-            "min_object_pixels": rule.min_object_pixels,
-            "seed": settings.seed,
-            "epoch_size": self.epoch_size,
-            "shuffle": settings.shuffle,
-            "flip": settings.flip,
-        }
+
+def _count_per_shard(shard_set: ShardSet, records: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Number of eligible records in each shard that has any; records lie in the order of their shards."""
+    shards = np.concatenate([batch.numbers("shard") for batch in shard_set.index.batches()])[records]
+    return np.unique(shards, return_counts=True)[1].astype(np.int64)
 
 
-def open_sets(sets: SetsArgument) -> tuple[list[ShardSet], list[float] | None]:
+def open_sets(sets: SetsArgument) -> tuple[list[ShardSet], list[Value] | None]:
     """Opens the shard sets that a user named.
 
     Args:
         sets: one path; several paths, to be weighed by their numbers of eligible records, which draws each record
-            equally often; or a mapping from path to weight.
+            equally often; or a mapping from path to weight (see :mod:`vosdata.curriculum`).
 
     Returns:
         The sets, and their weights or None.
@@ -169,5 +213,5 @@ def open_sets(sets: SetsArgument) -> tuple[list[ShardSet], list[float] | None]:
         raise ValueError("a stream needs at least one shard set")
     if not all(isinstance(path, str | Path) for path in paths):
         raise TypeError(f"shard sets are named by path, got {[type(path).__name__ for path in paths]}")
-    weights = [float(sets[path]) for path in paths] if isinstance(sets, Mapping) else None  # type: ignore[index]
+    weights = list(sets.values()) if isinstance(sets, Mapping) else None
     return [ShardSet(path) for path in paths], weights

@@ -1,15 +1,8 @@
-"""Which frames and which object: draws a snippet out of a record, from the index alone.
+"""Which frames and which objects: draws a snippet out of a record, from the index alone.
 
-The rule is A-GAME's: the frames follow each other in the record; the first is drawn evenly from the *eligible* ones,
-which
-
-* are annotated and show an object with at least ``min_object_pixels`` pixels at training size,
-* leave room for the whole snippet, and
-* have a further annotated frame behind them in the snippet, so that there is something to learn from
-  (a snippet of a single frame is excused);
-
-the object is drawn evenly from those with enough pixels in the first frame. A record with no eligible frame is never
-drawn. Pixels at training size are counted from the stored areas, so no picture is opened.
+By default the rule is A-GAME's: the frames follow each other in the record, the first is drawn evenly from the eligible
+ones (:mod:`vosdata.eligibility`), and the object evenly from those with enough pixels in it. Frames may also be spread
+out by a gap and run backwards, and several objects may be drawn; what counts is then the snippet's own first frame.
 
 Source: Johnander et al., "A Generative Appearance Model for End-to-End Video Object Segmentation" (CVPR 2019), section
     4.2
@@ -18,113 +11,19 @@ one number counts at training size. They also count positions in a list by frame
 frame numbers have gaps; here room is counted in frames.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import partial
-from itertools import pairwise
-from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from shards.errors import ShardError
-from shards.index import IndexBatch, IndexEntry
+from shards.index import IndexEntry
 from shards.reader import ShardSet
+from shards.types import VOID
+from vosdata.curriculum import Curriculum
+from vosdata.eligibility import eligible_starts, frame_rate, large_enough, stored_area
+from vosdata.snippet import Snippet, SnippetRule
 
-ObjectsMode = Literal["one", "all"]
-Pixels = TypeVar("Pixels", int, NDArray[np.int64])
-
-
-@dataclass(frozen=True, slots=True)
-class SnippetRule:
-    """What counts as a snippet."""
-
-    num_frames: int
-    """Frames in a snippet, 1 or more."""
-
-    size: tuple[int, int]
-    """Training size in pixels: height, width."""
-
-    objects: ObjectsMode = "one"
-    """``"one"``: one object is drawn, the others become background. ``"all"``: ids stay as they are stored."""
-
-    min_object_pixels: int = 25
-    """Pixels at training size that an object must show in the first frame, 1 or more."""
-
-    def __post_init__(self) -> None:
-        if self.num_frames < 1:
-            raise ValueError(f"a snippet needs at least 1 frame, got {self.num_frames}")
-        if len(self.size) != 2 or min(self.size) < 1:
-            raise ValueError(f"size must be (height, width) in pixels, got {self.size}")
-        if self.objects not in ("one", "all"):
-            raise ValueError(f'objects must be "one" or "all", got {self.objects!r}')
-        if self.min_object_pixels < 1:
-            raise ValueError(f"min_object_pixels must be at least 1, got {self.min_object_pixels}")
-
-
-@dataclass(frozen=True, slots=True)
-class Snippet:
-    """What to read, before any pixel is touched."""
-
-    set_name: str
-    """Name of the shard set."""
-
-    record: int
-    """Index of the record in its shard set."""
-
-    sequence: str
-    """Name of the sequence."""
-
-    frames: tuple[int, ...]
-    """Which frames of the record, counted from 0."""
-
-    frame_numbers: tuple[int, ...]
-    """The numbers of these frames, as the dataset published them."""
-
-    objects: tuple[int, ...]
-    """Object ids: the drawn one (``"one"``), or all that the snippet's frames show (``"all"``)."""
-
-    @property
-    def key(self) -> str:
-        """Printable name: ``davis2017/bear[10-17]#1``; ``[0-35:5]`` steps by 5, ``[0,5,15]`` steps unevenly."""
-        ids = ",".join(map(str, self.objects))
-        return f"{self.set_name}/{self.sequence}[{_span(self.frame_numbers)}]#{ids}"
-
-    def __str__(self) -> str:
-        return self.key
-
-
-def _span(numbers: tuple[int, ...]) -> str:
-    steps = {later - earlier for earlier, later in pairwise(numbers)}
-    if len(steps) > 1:
-        return ",".join(map(str, numbers))
-    if not steps:
-        return str(numbers[0])
-    step = steps.pop()
-    return f"{numbers[0]}-{numbers[-1]}" + (f":{step}" if step > 1 else "")
-
-
-def _min_stored_area(rule: SnippetRule, height: Pixels, width: Pixels) -> Pixels:
-    """Pixels that an object needs at stored size to have ``rule.min_object_pixels`` at training size (rounded up)."""
-    return -(-rule.min_object_pixels * height * width // (rule.size[0] * rule.size[1]))
-
-
-def eligible_starts(entry: IndexEntry, rule: SnippetRule) -> NDArray[np.int64]:
-    """Returns the frames of a record at which a snippet may start, counted from 0, ascending."""
-    num_starts = len(entry.annotated) - rule.num_frames + 1
-    if num_starts < 1:
-        return np.zeros(0, np.int64)
-    shown = _enough(entry, rule)[:num_starts].any(axis=1)
-    if rule.num_frames > 1:
-        seen = np.cumsum(entry.annotated)
-        shown &= seen[rule.num_frames - 1 :] > seen[:num_starts]
-    return np.flatnonzero(shown)
-
-
-def _enough(entry: IndexEntry, rule: SnippetRule) -> NDArray[np.bool_]:
-    """Which objects have enough pixels in which frame: ``bool (T, N)``. Unannotated frames have area 0."""
-    return entry.areas >= _min_stored_area(rule, entry.height, entry.width)
+Ids: TypeAlias = NDArray[np.uint8]
 
 
 def draw_snippet(
@@ -133,6 +32,7 @@ def draw_snippet(
     rule: SnippetRule,
     rng: np.random.Generator | None,
     entry: IndexEntry | None = None,
+    position: int = 0,
 ) -> Snippet:
     """Draws a snippet of one record.
 
@@ -140,142 +40,95 @@ def draw_snippet(
         shard_set: where the record lies.
         record: index of an eligible record.
         rule: what counts as a snippet.
-        rng: draws the first frame, then the object; None takes the first eligible frame and the lowest id (validation).
+        rng: draws gap, direction, first frame and objects, in this order; None takes the smallest gap, forwards, the
+            first eligible frame and the lowest ids (validation).
         entry: the record's entry when the caller has it already.
+        position: global position, for what changes with it.
 
     Raises:
+        ShardError: gaps are in seconds and the set's frame rate is unknown.
         ValueError: the record has no eligible frame.
     """
     entry = shard_set.entry(record) if entry is None else entry
-    starts = eligible_starts(entry, rule)
+    lowest = rule.lowest_gap(frame_rate(shard_set, rule))
+    low, high = rule.gaps_at(position, frame_rate(shard_set, rule))
+    gap = low if rng is None or low == high else int(rng.integers(low, high + 1))
+    reverse = rng is not None and rule.reverse > 0 and rng.random() < rule.reverse
+    starts, step = _starts(entry, rule, gap, lowest, reverse)
     if not len(starts):
         raise ValueError(f"record {record} of {shard_set.name} has no eligible snippet of {rule.num_frames} frames")
     start = int(starts[0 if rng is None else rng.integers(len(starts))])
-    frames = range(start, start + rule.num_frames)
-    if rule.objects == "one":
-        candidates = entry.object_ids[_enough(entry, rule)[start]]
-        objects = candidates[:1] if rng is None else candidates[[rng.integers(len(candidates))]]
-    else:
-        objects = entry.object_ids[entry.areas[start : frames.stop].any(axis=0)]
+    frames = list(range(start, start + rule.num_frames * step, step))
+    objects, void = _draw_objects(entry, rule, frames, rng, position)
+    numbers = tuple(entry.frame_numbers[frames].tolist())
     return Snippet(
-        shard_set.name,
-        record,
-        entry.sequence,
-        tuple(frames),
-        tuple(entry.frame_numbers[start : frames.stop].tolist()),
-        tuple(objects.tolist()),
+        shard_set.name, record, entry.sequence, tuple(frames), numbers, tuple(objects.tolist()), tuple(void.tolist())
     )
 
 
-def eligible_records(shard_set: ShardSet, rule: SnippetRule) -> NDArray[np.int64]:
-    """Returns the indices of all records that have an eligible snippet, ascending.
+def _starts(
+    entry: IndexEntry, rule: SnippetRule, gap: int, lowest: int, reverse: bool
+) -> tuple[NDArray[np.int64], int]:
+    """Eligible first frames and the step to take from them: the largest possible one up to the gap, reversed or not.
 
-    Works on whole columns of the index, so a million records take a second or two.
+    A record may have no eligible frame for running backwards, or none for the gap; it has one forwards at the lowest.
     """
-    found, first = [np.zeros(0, np.int64)], 0
-    for batch in shard_set.index.batches():
-        found.append(first + np.flatnonzero(_records_with_a_start(batch, rule)))
-        first += batch.num_rows
-    return np.concatenate(found)
-
-
-def _records_with_a_start(batch: IndexBatch, rule: SnippetRule) -> NDArray[np.bool_]:
-    """Does for R records of F frames in all at once what :func:`eligible_starts` does for one; ``bool (R,)``."""
-    starts, flags = batch.lists("annotated")
-    record_of_frame = np.repeat(np.arange(batch.num_rows), np.diff(starts))  # (F,)
-    height, width = (batch.numbers(name).astype(np.int64) for name in ("height", "width"))
-    needed = _min_stored_area(rule, height, width)[record_of_frame]
-
-    frame = np.arange(len(record_of_frame))
-    last = frame + rule.num_frames - 1
-    fits = last < (starts[1:] - starts[0])[record_of_frame]
-    good = fits & (_largest_areas(batch, record_of_frame) >= needed)
     if rule.num_frames > 1:
-        seen = np.cumsum(flags[starts[0] : starts[-1]], dtype=np.int64)
-        good &= seen[np.where(fits, last, frame)] > seen[frame]
-    result = np.zeros(batch.num_rows, np.bool_)
-    result[record_of_frame[good]] = True
-    return result
+        gap = max(lowest, min(gap, (entry.num_frames - 1) // (rule.num_frames - 1)))
+    for step in range(gap, lowest - 1, -1):
+        for sign in (-1, 1) if reverse else (1,):
+            starts = eligible_starts(entry, rule, step, sign < 0)
+            if len(starts):
+                return starts, sign * step
+    return np.zeros(0, np.int64), 1
 
 
-def _largest_areas(batch: IndexBatch, record_of_frame: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Area of the largest object of every frame, in pixels at stored size, 0 where there is none; ``int64 (F,)``."""
-    num_objects = np.diff(batch.lists("object_ids")[0])[record_of_frame].astype(np.int64)
-    starts, areas = batch.lists("areas")
-    largest = np.zeros(len(record_of_frame), np.int64)
-    some = np.flatnonzero(num_objects)
-    if len(some):
-        first_area = starts[0] + np.cumsum(num_objects) - num_objects
-        largest[some] = np.maximum.reduceat(areas[: starts[-1]], first_area[some])
-    return largest
-
-
-def eligible_count(
-    path: str | Path,
-    snippet: int,
-    size: tuple[int, int] | None = None,
-    *,
-    objects: ObjectsMode = "one",
-    min_object_pixels: int = 25,
-) -> int:
-    """Number of records of a shard set that a stream with these settings would draw from. Reads only the index.
-
-    Args:
-        path: folder of the shard set.
-        snippet: frames in a snippet.
-        size: training size (height, width); None means each record's stored size.
-        objects: as in :class:`SnippetRule`.
-        min_object_pixels: as in :class:`SnippetRule`.
-
-    Raises:
-        ShardError: there is no complete shard set at the path.
-        ValueError: a setting is out of range.
-    """
-    shard_set = ShardSet(path)
-    rule = SnippetRule(snippet, size or common_size([shard_set]), objects, min_object_pixels)
-    return len(eligible_records(shard_set, rule))
-
-
-def common_size(sets: list[ShardSet]) -> tuple[int, int]:
-    """The one stored size (height, width) of all records.
-
-    Raises:
-        ValueError: the records have several sizes, so that they cannot share a batch unless a size is given.
-    """
-    sizes = sorted({size for shard_set in sets for size in _sizes(shard_set)})
-    if len(sizes) != 1:
-        listed = ", ".join(f"{height}x{width}" for height, width in sizes[:4]) + (", ..." if len(sizes) > 4 else "")
-        names = ", ".join(shard_set.name for shard_set in sets)
-        raise ValueError(f"frames of {names} are stored at {len(sizes)} sizes ({listed}); give size=(height, width)")
-    return sizes[0]
-
-
-def _sizes(shard_set: ShardSet) -> Iterator[tuple[int, int]]:
-    index = shard_set.index
-    yield from map(tuple, np.unique(np.stack([index.heights, index.widths]), axis=1).T.tolist())
-
-
-def require_eligible(shard_set: ShardSet, rule: SnippetRule) -> NDArray[np.int64]:
-    """As :func:`eligible_records`, but an empty result is an error that says what is missing.
-
-    Raises:
-        ShardError: the set has no eligible snippet; the message names the set and why.
-    """
-    records = eligible_records(shard_set, rule)
-    if len(records):
-        return records
-    longest = int(shard_set.index.num_frames.max(initial=0))
-    relaxed = partial(SnippetRule, size=rule.size, objects=rule.objects)
-    if longest < rule.num_frames:
-        why = f"a snippet takes {rule.num_frames} frames, but its longest sequence has {longest}"
-    elif not len(eligible_records(shard_set, relaxed(1, min_object_pixels=1))):
-        why = "no frame is annotated with an object"
-    elif not len(eligible_records(shard_set, relaxed(rule.num_frames, min_object_pixels=1))):
-        why = f"no annotated frame with an object has {rule.num_frames - 1} frames behind it, one of them annotated"
+def _draw_objects(
+    entry: IndexEntry, rule: SnippetRule, frames: list[int], rng: np.random.Generator | None, position: int
+) -> tuple[Ids, Ids]:
+    """The objects of a snippet and those whose pixels become void, both ascending."""
+    ids, areas = entry.object_ids, entry.areas[frames]
+    first = large_enough(entry, rule)[frames[0]]
+    if rule.objects == "one" and rule.later != "void":
+        candidates = ids[first]
+        return candidates[:1] if rng is None else candidates[[rng.integers(len(candidates))]], ids[:0]
+    least = stored_area(1, rule, entry.height, entry.width)
+    is_late = (areas[0] < least) & (areas > 0).any(axis=0)
+    if rule.objects == "all":
+        drawn = (areas > 0).any(axis=0) if rule.later == "given" else areas[0] >= least
     else:
-        height, width = rule.size
-        why = f"no object has {rule.min_object_pixels} pixels at {height}x{width} where a snippet could start"
-    raise ShardError(
-        f"{shard_set.path}: {shard_set.name} has no eligible snippet: {why}. "
-        "Leave the set out, or ask for shorter snippets or smaller objects (snippet, min_object_pixels)."
-    )
+        late = is_late & large_enough(entry, rule)[frames].any(axis=0) if rule.later == "given" else is_late & False
+        count = rule.objects.whole_at(position) if isinstance(rule.objects, Curriculum) else 1
+        drawn = _draw_some(first, late, count, rng)
+    void = is_late & ~drawn if rule.later == "void" else is_late & False
+    return ids[drawn], ids[void]
+
+
+def _draw_some(
+    first: NDArray[np.bool_], late: NDArray[np.bool_], count: int, rng: np.random.Generator | None
+) -> NDArray[np.bool_]:
+    """Chooses up to ``count`` objects, ``bool (N,)``: one of the first frame's, then any of these or the late ones."""
+    firsts, lates = np.flatnonzero(first), np.flatnonzero(late)
+    chosen = firsts[0 if rng is None else rng.integers(len(firsts))]
+    others = np.concatenate([firsts[firsts != chosen], lates])
+    if rng is not None:
+        others = rng.permutation(others)
+    drawn = np.zeros(len(first), np.bool_)
+    drawn[chosen] = True
+    drawn[others[: count - 1]] = True
+    return drawn
+
+
+def new_labels(snippet: Snippet, rule: SnippetRule) -> Ids | None:
+    """What each stored id becomes in the batch.
+
+    Returns:
+        ``uint8 (256,)``; None where all ids stay as they are. Void stays void.
+    """
+    if rule.objects == "all" and rule.later == "given":
+        return None
+    labels = np.zeros(256, np.uint8)
+    drawn = list(snippet.objects)
+    labels[drawn] = drawn if rule.objects == "all" else range(1, len(drawn) + 1)
+    labels[[*snippet.void_objects, VOID]] = VOID
+    return labels

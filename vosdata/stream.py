@@ -12,24 +12,37 @@ with the batch that reaches the end of the epoch, after the same number of batch
 iteration goes on behind it.
 """
 
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
+from shards.errors import HelperError
 from vosdata.batch import SnippetBatch
-from vosdata.decode import SnippetDecoder
-from vosdata.engine import RawBatch, Schedule, ThreadEngine
+from vosdata.curriculum import Value
+from vosdata.decode import ReadAhead, SnippetDecoder
+from vosdata.eligibility import common_size
+from vosdata.engine import Engine, RawBatch, Schedule, ThreadEngine
 from vosdata.mix import OrderSettings, SetsArgument, SnippetOrder, open_sets
-from vosdata.sampling import ObjectsMode, Snippet, SnippetRule, common_size
+from vosdata.pinning import cuda_pinning
+from vosdata.process_engine import ProcessEngine
+from vosdata.snippet import GapUnit, LaterObjects, ObjectsMode, Snippet, SnippetRule, read_gap, read_objects
+from vosdata.stream_state import describe_state, go_on
 from vosdata.transforms import Augmentation, open_augmentation
+
+EngineName = Literal["auto", "process", "threads"]
+
+_MIN_READ_AHEAD = 8
+"""Snippets that are fetched before they are decoded, at least."""
 
 
 class SnippetStream:
     """An endless, resumable stream of snippets; each iteration over it runs to the end of the epoch.
 
-    A stream is its own cursor: it remembers where it is, and a loop that was left early goes on from there. Decode
-    threads start with the first batch and go on across epochs until :meth:`close` (or the end of a ``with`` block).
+    A stream is its own cursor: it remembers where it is, and a loop that was left early goes on from there. Decoding
+    starts with the first batch, in a helper process with several threads, and goes on across epochs until :meth:`close`
+    (or the end of a ``with`` block).
     """
 
     def __init__(
@@ -43,20 +56,30 @@ class SnippetStream:
         rank: int = 0,
         num_ranks: int = 1,
         threads: int = 2,
-        objects: ObjectsMode = "one",
+        objects: ObjectsMode | Value = "one",
         epoch_size: int | None = None,
         shuffle: bool = True,
         flip: bool = False,
         augment: Any = None,
         min_object_pixels: int = 25,
         prefetch: int | None = None,
+        engine: EngineName = "auto",
+        gap: Value | tuple[Value, Value] = 1,
+        gap_unit: GapUnit = "frames",
+        reverse: float = 0.0,
+        later: LaterObjects = "given",
+        shuffle_window: int | None = None,
     ) -> None:
         """Opens the shard sets and finds what can be drawn; decodes nothing yet.
+
+        Weights, ``objects`` and ``gap`` may change over the global positions: see :mod:`vosdata.curriculum`. The length
+        of snippets shapes the batches and stays; to change it, go on with another stream (:meth:`load_state_dict` with
+        ``allow_changes``).
 
         Args:
             sets: path of a shard set; or several paths, weighed by their numbers of eligible records, so that each
                 record is drawn equally often; or a mapping from path to weight (weights need not sum to 1; they are
-                kept exactly where a common denominator up to 65,536 allows).
+                kept exactly where a common denominator up to 65,536 allows; one that changes may be 0 for a while).
             snippet: T, frames of a snippet.
             size: training size (height, width); frames stored at another size are resized, without keeping the aspect
                 ratio. None: the size at which all records are stored.
@@ -65,8 +88,8 @@ class SnippetStream:
             rank: this trainer among ``num_ranks``.
             num_ranks: trainers that share every global batch.
             threads: decode threads.
-            objects: ``"one"``: one random object is the target (1), others are background. ``"all"``: ids as stored;
-                an object that appears after the first frame is in the masks from then on.
+            objects: ``"one"``: one random object is the target (1), others are background. ``"all"``: ids as stored.
+                N: up to N random objects are the targets (1, 2, ... in the order of their ids), others are background.
             epoch_size: positions in an epoch; None: one pass, as many as there are eligible records.
             shuffle: False takes records in stored order, first eligible frame and lowest object id, for validation.
             flip: mirror each snippet left to right with probability one half.
@@ -74,9 +97,24 @@ class SnippetStream:
                 for each snippet at training size, with the same draw for all of its frames.
             min_object_pixels: pixels at training size that an object must show in the first frame.
             prefetch: batches that are begun before they are asked for; None: two, and enough for every thread.
+            engine: where the decode threads run; the batches are the same. ``"process"``: in a helper process, so that
+                a busy trainer cannot slow them. ``"threads"``: in this process. ``"auto"``: in a helper process, or
+                here, with a warning that says why, where that is impossible.
+            gap: from each frame of a snippet to the next; a pair is the smallest and largest, drawn evenly for each
+                snippet. A record has to have room for the smallest gap ever asked for; one that is too short for a
+                larger gap is drawn with the largest that it has room for.
+            gap_unit: ``"frames"`` of the record, or ``"seconds"`` by each set's frame rate.
+            reverse: probability with which a snippet runs backwards. A record in which none can start so runs forwards.
+            later: what becomes of objects that the snippet's first frame does not show: ``"given"``: they are in the
+                masks from where they appear, and :meth:`SnippetBatch.given_masks` shows them there; ``"void"`` or
+                ``"background"``: their pixels become that. With ``"one"`` and with N, ``"given"`` and ``"background"``
+                both leave objects that were not drawn in the background.
+            shuffle_window: shuffle the records of this many shards at a time, so that few are open or cached; None
+                shuffles all.
 
         Raises:
-            ShardError: a path holds no complete shard set, or a set has no eligible snippet.
+            ShardError: a path holds no complete shard set, a set has no eligible snippet, or its frame rate is needed
+                and unknown.
             RecipeError: the augmentation file cannot be used.
             TypeError: an argument has the wrong type.
             ValueError: an argument is out of range.
@@ -86,17 +124,28 @@ class SnippetStream:
                 raise ValueError(f"{name} must be at least 1, got {value}")
         if not 0 <= rank < num_ranks:
             raise ValueError(f"rank must lie in [0, {num_ranks}), got {rank}")
+        if engine not in ("auto", "process", "threads"):
+            raise ValueError(f'engine must be "auto", "process" or "threads", got {engine!r}')
         opened, weights = open_sets(sets)
         rule = SnippetRule(
-            snippet, common_size(opened) if size is None else (size[0], size[1]), objects, min_object_pixels
+            snippet,
+            common_size(opened) if size is None else (size[0], size[1]),
+            read_objects(objects),
+            min_object_pixels,
+            read_gap(gap),
+            gap_unit,
+            reverse,
+            later,
         )
-        self._order = SnippetOrder(opened, weights, OrderSettings(rule, seed, epoch_size, shuffle, flip))
+        order_settings = OrderSettings(rule, seed, epoch_size, shuffle, flip, shuffle_window)
+        self._order = SnippetOrder(opened, weights, order_settings)
         self._augmentation: Augmentation | None = None if augment is None else open_augmentation(augment, snippet)
         self._batch, self._rank, self._num_ranks = batch, rank, num_ranks
         self._threads = threads
         self._prefetch = prefetch or 2 + -(-threads // batch)
         self._next = 0  # global position at which the next global batch starts
-        self._engine: ThreadEngine | None = None
+        self._engine_name = engine
+        self._engine: Engine | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -127,7 +176,7 @@ class SnippetStream:
         end = (self.epoch + 1) * self.epoch_size
         while self._next < end:
             try:
-                if self._engine is None:
+                if self._engine is None or not self._engine.mine:
                     self._engine = self._start_engine()
                 raw = self._engine.next_batch()
             except BaseException:
@@ -136,11 +185,16 @@ class SnippetStream:
             self._next += self._batch * self._num_ranks
             yield self._to_tensors(raw)
 
+    def positions(self, batch: SnippetBatch) -> range:
+        """The global positions (epoch x epoch_size + place) of a batch's snippets."""
+        first = batch.epoch * self.epoch_size + batch.position
+        return range(first, first + len(batch))
+
     def snippet(self, position: int) -> Snippet:
-        """What stands at a global position (epoch x epoch_size + place), without decoding it.
+        """What stands at a global position, without decoding it.
 
         Raises:
-            ValueError: the position is negative.
+            ValueError: the position is negative, or was drawn under settings that were changed since.
         """
         return self._order.draw(position).snippet
 
@@ -148,7 +202,7 @@ class SnippetStream:
         """The snippet keys at global positions, without decoding anything.
 
         Raises:
-            ValueError: a position is negative.
+            ValueError: a position is negative, or was drawn under settings that were changed since.
         """
         return [self.snippet(position).key for position in positions]
 
@@ -158,26 +212,37 @@ class SnippetStream:
         Taken after a batch was received, it continues with the batch behind it. It fits a stream of any number of
         ranks and threads and any batch size, and is the same on all ranks.
         """
-        augment = None if self._augmentation is None else self._augmentation.digest
-        return {"epoch": self.epoch, "position": self.position, **self._order.description, "augment": augment}
+        return describe_state(self._order, self._next, self._augment_digest)
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any], *, allow_changes: bool = False) -> None:
         """Continues where a state was taken.
 
         Args:
             state: from :meth:`state_dict`, possibly through JSON.
+            allow_changes: let this stream's own settings (sets, weights, curricula, snippet and the rest) hold from the
+                state's position on where they differ. What was drawn before stays drawn: passes over the sets go on
+                where they were, unless other records have become eligible; then the next pass begins. Seed and epoch
+                size stay those of the state; an ``epoch_size`` of None takes the state's.
 
         Raises:
             ValueError: the state belongs to another order; the message names the difference.
         """
-        difference = _difference(dict(state), self.state_dict())
-        if difference:
-            raise ValueError(f"the state belongs to another stream: {difference}")
+        order = go_on(self._order, state, self._augment_digest, allow_changes)
         self.close()
+        self._order = order
         self._next = state["epoch"] * self.epoch_size + state["position"]
 
+    @property
+    def _augment_digest(self) -> str | None:
+        return None if self._augmentation is None else self._augmentation.digest
+
+    @property
+    def helper_pid(self) -> int | None:
+        """Id of the process that decodes; None while there is none."""
+        return self._engine.pid if isinstance(self._engine, ProcessEngine) else None
+
     def close(self) -> None:
-        """Stops the decode threads. Received batches stay valid; iterating again goes on at the same place."""
+        """Stops decoding. Received batches stay valid; iterating again goes on at the same place."""
         engine, self._engine = self._engine, None
         if engine is not None:
             engine.close()
@@ -195,12 +260,20 @@ class SnippetStream:
         names = ", ".join(shard_set.name for shard_set in self._order.sets)
         return f"SnippetStream({names}; epoch {self.epoch}, position {self.position} of {self.epoch_size})"
 
-    def _start_engine(self) -> ThreadEngine:
-        """Starts threads at the current position."""
+    def _start_engine(self) -> Engine:
+        """Starts decoding at the current position."""
         shape = (self._batch, self._order.settings.rule.num_frames, *self.size)
         schedule = Schedule(self._next, self._batch, self._rank, self._num_ranks)
-        fillers = [SnippetDecoder(self._order, self._augmentation) for _ in range(self._threads)]
-        return ThreadEngine(fillers, shape, schedule, self._prefetch)
+        ahead = ReadAhead(self._order, schedule, max(_MIN_READ_AHEAD, 2 * self._threads))
+        decoders = [SnippetDecoder(ahead, self._augmentation) for _ in range(self._threads)]
+        if self._engine_name != "threads":
+            try:
+                return ProcessEngine(decoders, shape, schedule, self._prefetch, cuda_pinning())
+            except HelperError as error:
+                if self._engine_name == "process":
+                    raise
+                warnings.warn(f"decoding in threads of this process instead: {error}", RuntimeWarning, stacklevel=3)
+        return ThreadEngine(decoders, shape, schedule, self._prefetch)
 
     def _to_tensors(self, raw: RawBatch) -> SnippetBatch:
         """Shows the arrays as tensors; copies nothing."""
@@ -208,23 +281,3 @@ class SnippetStream:
         frames = torch.from_numpy(raw.frames).permute(0, 1, 4, 2, 3)  # (B, T, H, W, 3) -> (B, T, 3, H, W)
         masks, annotated = torch.from_numpy(raw.masks), torch.from_numpy(raw.annotated)
         return SnippetBatch(frames, masks, annotated, raw.keys, epoch, position)
-
-
-def _difference(saved: dict[str, Any], own: dict[str, Any]) -> str:
-    """What keeps a saved state from fitting a stream, in words; empty when it fits."""
-    if set(saved) != set(own):
-        return f"expected the keys {sorted(own)}, got {sorted(saved)}"
-    for key in own.keys() - {"epoch", "position", "sets"}:
-        if saved[key] != own[key]:
-            return f"{key} was {saved[key]!r}, here it is {own[key]!r}"
-    if saved["sets"] != own["sets"]:
-        return f"shard sets were {_named(saved['sets'])}, here they are {_named(own['sets'])}"
-    for key, limit in (("epoch", None), ("position", own["epoch_size"])):
-        value = saved[key]
-        if not isinstance(value, int) or value < 0 or (limit is not None and value >= limit):
-            return f"{key} {value!r} is out of range"
-    return ""
-
-
-def _named(sets: list[dict[str, str]]) -> str:
-    return ", ".join(f"{one['name']} (weight {one['weight']}, content {one['content']})" for one in sets)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shards.errors import ShardError
+from vosdata.eligibility import eligible_count
 from vosdata.recipe import DataRecipe, Recipe
-from vosdata.sampling import eligible_count
 
 _COMMANDS = {"synthvos": "vosdata synth --n 10000"}
 

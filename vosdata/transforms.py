@@ -60,6 +60,16 @@ def only_object(mask: NDArray[np.uint8], object_id: int) -> None:
     np.bitwise_or(mask, void, out=mask)
 
 
+def relabel(mask: NDArray[np.uint8], labels: NDArray[np.uint8]) -> None:
+    """Replaces each id of a mask, in place.
+
+    Args:
+        mask: ``uint8 (H, W)``, C-contiguous.
+        labels: ``uint8 (256,)``, what each value becomes.
+    """
+    cv2.LUT(mask, labels, dst=mask)
+
+
 def mirror(frames: NDArray[np.uint8], masks: NDArray[np.uint8]) -> None:
     """Mirrors a snippet left to right, in place.
 

@@ -21,16 +21,9 @@ from shards.index import IndexBatch, IndexEntry, entries_to_batch
 from shards.reader import ShardSet
 from shards.rng import generator
 from shards.types import Record, StoredFrame
-from vosdata.sampling import (
-    Snippet,
-    SnippetRule,
-    common_size,
-    draw_snippet,
-    eligible_count,
-    eligible_records,
-    eligible_starts,
-    require_eligible,
-)
+from vosdata.eligibility import common_size, eligible_count, eligible_records, eligible_starts, require_eligible
+from vosdata.sampling import draw_snippet
+from vosdata.snippet import Snippet, SnippetRule
 
 SetBuilder = Callable[[Path, str, Sequence[Record]], Path]
 

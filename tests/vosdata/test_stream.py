@@ -26,7 +26,7 @@ from shards.errors import DamageError, ShardError
 from shards.reader import ShardSet
 from vosdata.batch import SnippetBatch
 from vosdata.engine import Schedule, ThreadEngine
-from vosdata.sampling import Snippet
+from vosdata.snippet import Snippet
 from vosdata.stream import SnippetStream
 
 EPOCH_SIZE = 23  # prime, so that every batch size makes batches that straddle epochs

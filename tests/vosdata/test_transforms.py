@@ -145,7 +145,9 @@ def test_a_pipeline_that_changes_the_size_is_refused(albumentations: Any) -> Non
         augmentation.apply(*still_snippet(), 0)
 
 
-@pytest.mark.parametrize("content", [None, "not: [a pipeline", '{"transform": {"__class_fullname__": "No", "p": 1}}', "[]"])
+@pytest.mark.parametrize(
+    "content", [None, "not: [a pipeline", '{"transform": {"__class_fullname__": "No", "p": 1}}', "[]"]
+)
 def test_a_file_without_a_pipeline_is_named(content: str | None, tmp_path: Path) -> None:
     path = tmp_path / "augment.yaml"
     if content is not None:
