@@ -50,8 +50,8 @@ def draw_snippet(
         ValueError: the record has no eligible frame.
     """
     entry = shard_set.entry(record) if entry is None else entry
-    lowest = rule.lowest_gap(frame_rate(shard_set, rule))
-    low, high = rule.gaps_at(position, frame_rate(shard_set, rule))
+    rate = frame_rate(shard_set, rule)
+    lowest, (low, high) = rule.lowest_gap(rate), rule.gaps_at(position, rate)
     gap = low if rng is None or low == high else int(rng.integers(low, high + 1))
     reverse = rng is not None and rule.reverse > 0 and rng.random() < rule.reverse
     starts, step = _starts(entry, rule, gap, lowest, reverse)

@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
-from math import floor
 from typing import Literal
 
 from shards.errors import ShardError
-from vosdata.curriculum import Curriculum, Value, read_curriculum
+from vosdata.curriculum import Curriculum, Value, nearest_whole, read_curriculum
 
 ObjectsMode = Literal["one", "all"]
 GapUnit = Literal["frames", "seconds"]
@@ -102,7 +101,7 @@ class SnippetRule:
             if frame_rate is None:
                 raise ValueError("a gap in seconds needs a frame rate")
             gap *= Fraction(frame_rate)
-        return max(1, floor(gap + Fraction(1, 2)))
+        return max(1, nearest_whole(gap))
 
     def require_frame_rate(self, name: str, frame_rate: float | None) -> None:
         """Makes sure that gaps can be counted in a shard set.
