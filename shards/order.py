@@ -6,6 +6,7 @@ can be asked for at once: that is what makes resuming free and keeps ranks and t
 
 from collections.abc import Sequence
 from fractions import Fraction
+from functools import lru_cache
 from math import gcd, isqrt, lcm
 
 import numpy as np
@@ -32,6 +33,13 @@ def scatter(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return values ^ (values >> np.uint64(31))
+
+
+@lru_cache(maxsize=256)  # a stream asks for the same few keys, those of its sets, again and again
+def _round_keys(key: int) -> tuple[tuple[int, int], ...]:
+    """The keys of the turns, in pairs."""
+    keys = [_mix(key + _GOLDEN * turn) for turn in range(1, _NUM_ROUNDS + 1)]
+    return tuple(zip(keys[::2], keys[1::2], strict=True))
 
 
 def permute(index: int, length: int, key: int) -> int:
@@ -63,14 +71,12 @@ def permute(index: int, length: int, key: int) -> int:
         raise ValueError(f"key must lie in [0, 2**64), got {key}")
     rows = isqrt(length - 1) + 1
     columns = -(-length // rows)
-    round_keys = [_mix(key + _GOLDEN * turn) for turn in range(1, _NUM_ROUNDS + 1)]
+    round_keys = _round_keys(key)
     while True:
         row, column = divmod(index, columns)
-        for turn, round_key in enumerate(round_keys):
-            if turn % 2:
-                column = (column + _mix(round_key + _GOLDEN * row)) % columns
-            else:
-                row = (row + _mix(round_key + _GOLDEN * column)) % rows
+        for even_key, odd_key in round_keys:
+            row = (row + _mix(even_key + _GOLDEN * column)) % rows
+            column = (column + _mix(odd_key + _GOLDEN * row)) % columns
         index = row * columns + column
         if index < length:
             return index
