@@ -154,7 +154,7 @@ def run_demo(
 
 def synthesise(folders: DemoFolders, settings: DemoSettings, workers: int) -> None:
     """Makes the synthetic videos: a shard set to train on, and held-out ones as folders of frames and masks."""
-    config = make_config({"size": SYNTH_SIZE, "objects_per_video": (1, 3), "scene": {"area": (0.04, 0.3)}})
+    config = make_config({"size": SYNTH_SIZE, "objects_per_video": (1, 3), "scene": {"area": (0.06, 0.35)}})
     objects, backgrounds = open_objects("builtin"), open_backgrounds("builtin")
     plan = SynthPlan(config, objects, backgrounds, settings.num_videos, settings.seed)
     build_shard_set(plan, folders.synthvos, workers)
