@@ -19,11 +19,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow as pa
-
 from shards.codec import crc32c
 from shards.errors import DamageError, ShardError
 from shards.format import INDEX_FILE
+from shards.local_shards import map_file
 from shards.manifest import hex_crc
 from shards.transfer import Transfers
 
@@ -281,6 +280,4 @@ def _is_same(path: Path, descriptor: int) -> bool:
 
 
 def _mapped(path: Path) -> Cached:
-    """Maps a file; the descriptor is closed at once, the mapping lives as long as a view on it."""
-    with pa.memory_map(str(path)) as mapped:
-        return Cached(path, memoryview(mapped.read_buffer()).cast("B"), path.stat().st_ino)
+    return Cached(path, map_file(path), path.stat().st_ino)

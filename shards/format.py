@@ -44,6 +44,11 @@ order of shard and place in it. For a record of T frames and N objects; lists ar
 
 Offsets count bytes from the shard's start to the member's data (after its header).
 
+**Tars of others.** ``vosdata index`` makes index.arrow and dataset.json for tars that others wrote for webdataset. Then
+dataset.json has ``"layout": "webdataset"``, shards may have any plain name, and names, headers and order of members are
+whatever :mod:`shards.layout` recognises; ``json_size`` is 0 where a record has no JSON object, and the JSON need not
+have the fixed keys. All else holds.
+
 **Checksums.** CRC32C (Castagnoli) everywhere: of each member in the index, of each shard and of the index in
 dataset.json, and of dataset.json in itself: its ``checksum`` is that of its canonical text with an empty
 ``checksum``. Canonical text is JSON with sorted keys, indented by 2, ASCII, ended by a newline.
@@ -65,6 +70,9 @@ BLOCK = 512
 """Tar block size in bytes: headers are one block, data is padded to whole blocks."""
 
 END_OF_TAR = bytes(2 * BLOCK)
+
+FOREIGN_LAYOUT = "webdataset"
+"""Value of ``layout`` in the dataset.json of a set whose tars others made; absent otherwise."""
 
 INDEX_BATCH = 16384
 """Rows per record batch of the index: few enough to write in little memory; a million records are 62 batches."""

@@ -55,13 +55,18 @@ class LocalShards:
 
 
 def _map(path: Path, info: ShardInfo) -> memoryview:
-    """Maps a shard. The descriptor is closed at once, the mapping lives as long as a view on it."""
+    """Maps a shard."""
     try:
         size = path.stat().st_size
     except FileNotFoundError as error:
         raise DamageError(f"{path} is missing; copy or make the shard set again") from error
     if size != info.size:
         raise DamageError(f"{path} has {size} bytes, expected {info.size}; it is cut off or overwritten, copy it again")
+    return map_file(path)
+
+
+def map_file(path: Path) -> memoryview:
+    """Maps a file for reading. The descriptor is closed at once, the mapping lives as long as a view on it."""
     with pa.memory_map(str(path)) as mapped:
         # Arrow calls its bytes signed, and simplejpeg then refuses them: every picture would take the slow way
         return memoryview(mapped.read_buffer()).cast("B")

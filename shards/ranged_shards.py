@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from shards.access import Span
 from shards.errors import ShardError
+from shards.format import BLOCK
 from shards.index import IndexEntry
 from shards.manifest import ShardInfo
 from shards.prefetch import Prefetcher
@@ -139,9 +140,10 @@ def _key(span: Span) -> tuple[int, int, int]:
 
 
 def _whole_frame(wanted: Span, entry: IndexEntry) -> Span:
-    """From a frame's picture to the end of its mask, which lies right behind it."""
+    """From a frame's picture to the end of its mask, where that lies right behind it."""
     frame = int(entry.image_offsets.searchsorted(wanted.start, side="right")) - 1
     if frame < 0 or not entry.annotated[frame] or wanted.start != entry.image_offsets[frame]:
         return wanted
+    gap = int(entry.mask_offsets[frame]) - wanted.end
     end = int(entry.mask_offsets[frame]) + int(entry.mask_sizes[frame])
-    return Span(wanted.info, wanted.start, end) if wanted.end <= end <= wanted.info.size else wanted
+    return Span(wanted.info, wanted.start, end) if 0 <= gap <= 4 * BLOCK and end <= wanted.info.size else wanted

@@ -114,13 +114,17 @@ class ShardSet:
     def record_json(self, position: int) -> dict[str, Any]:
         """The record's JSON: the fixed keys of the format and the set's own, such as ``scene``.
 
+        Where others made the tars, the fixed keys come out of the index.
+
         Raises:
             DamageError: the bytes are not what was written.
         """
         entry = self.entry(position)
-        data = self._member(entry, _json_name, 0, entry.json_offset, entry.json_size, entry.json_crc)
-        content: dict[str, Any] = json.loads(bytes(data))
-        return content
+        content: dict[str, Any] = {}
+        if entry.json_size:
+            data = self._member(entry, _json_name, 0, entry.json_offset, entry.json_size, entry.json_crc)
+            content = json.loads(bytes(data))
+        return content if _has_fixed_keys(content) else {**content, **_fixed_keys(entry)}
 
     def image_bytes(self, position: int, frame: int, entry: IndexEntry | None = None) -> memoryview:
         """The stored picture file of a frame, a read-only view on the mapped shard.
@@ -315,6 +319,15 @@ def _mask_name(entry: IndexEntry, frame: int) -> str:
 
 def _json_name(entry: IndexEntry, frame: int) -> str:
     return json_member(entry.key)
+
+
+def _has_fixed_keys(content: dict[str, Any]) -> bool:
+    return all(key in content for key in RECORD_KEYS)
+
+
+def _fixed_keys(entry: IndexEntry) -> dict[str, Any]:
+    values = {key: getattr(entry, key) for key in RECORD_KEYS}
+    return {key: value.tolist() if isinstance(value, np.ndarray) else value for key, value in values.items()}
 
 
 def _check_frame(entry: IndexEntry, frame: int) -> None:

@@ -18,10 +18,12 @@ from numpy.typing import NDArray
 
 from shards.codec import crc32c, image_size, image_suffix
 from shards.errors import BadFileError, DamageError, ShardError
+from shards.files import SetFiles, open_files
 from shards.format import (
     BLOCK,
     DATASET_FILE,
     END_OF_TAR,
+    FOREIGN_LAYOUT,
     INDEX_FILE,
     RECORD_KEYS,
     image_member,
@@ -30,7 +32,7 @@ from shards.format import (
     padding,
 )
 from shards.index import Index, IndexEntry
-from shards.manifest import ShardInfo, hex_crc, read_manifest, shard_infos
+from shards.manifest import ShardInfo, hex_crc, shard_infos
 from shards.masks import decode_mask, object_stats
 from shards.writer import tar_header
 
@@ -81,25 +83,30 @@ def verify(path: str | Path, progress: Callable[[int, int], None] | None = None)
     """Checks a shard set.
 
     Args:
-        path: the shard set's folder.
+        path: the shard set's folder, or its URL: then each shard is fetched into a temporary folder, checked, removed.
         progress: called with bytes checked and bytes in all, about once per record.
 
     Raises:
-        ShardError: there is no complete shard set, or it has another format version.
+        ShardError: there is no complete shard set, it has another format version, or cannot be fetched.
     """
-    folder = Path(path)
+    with open_files(path) as files:
+        return _verify(files, progress)
+
+
+def _verify(files: SetFiles, progress: Callable[[int, int], None] | None) -> VerifyReport:
     try:
-        manifest = read_manifest(folder)
+        manifest = files.manifest()
+        infos = shard_infos(manifest)
     except DamageError as error:
         return VerifyReport(0, 0, 0, (Problem(DATASET_FILE, f"{error}. Nothing else was checked"),))
-    infos = shard_infos(manifest)
-    index, problems = _checked_index(folder, manifest)
-    problems += _stray_files(folder, infos)
+    index, problems = _checked_index(files, manifest)
+    problems += _stray_files(files, infos)
+    is_foreign = manifest.get("layout") == FOREIGN_LAYOUT
     done = manifest["index"]["size"]
     total = done + sum(info.size for info in infos.values())
     num_records = num_members = 0
     for info, entries in _shards_with_entries(infos, index, problems):
-        check = _ShardCheck(folder, info)
+        check = _ShardCheck(files, info, is_foreign)
         for position in check.run(entries):
             if progress is not None:
                 progress(done + position, total)
@@ -110,9 +117,10 @@ def verify(path: str | Path, progress: Callable[[int, int], None] | None = None)
     return VerifyReport(num_records, num_members, done, tuple(problems))
 
 
-def _checked_index(folder: Path, manifest: dict[str, Any]) -> tuple[Index | None, list[Problem]]:
+def _checked_index(files: SetFiles, manifest: dict[str, Any]) -> tuple[Index | None, list[Problem]]:
     """The index, or None and why it cannot be used."""
-    path, expected = folder / INDEX_FILE, manifest["index"]
+    expected = manifest["index"]
+    path = files.path(INDEX_FILE, expected["size"])
     if not path.is_file():
         return None, [Problem(INDEX_FILE, "the file is missing")]
     data = _mapped(path)
@@ -132,10 +140,10 @@ def _checked_index(folder: Path, manifest: dict[str, Any]) -> tuple[Index | None
     return index, []
 
 
-def _stray_files(folder: Path, infos: dict[int, ShardInfo]) -> list[Problem]:
+def _stray_files(files: SetFiles, infos: dict[int, ShardInfo]) -> list[Problem]:
     """Tars that are no part of the set, but would be read by whoever globs for shards."""
     known = {info.file for info in infos.values()}
-    strays = sorted(path.name for path in folder.glob("*.tar") if path.name not in known)
+    strays = sorted(name for name in files.tars() if name not in known)
     return [Problem(name, f"{DATASET_FILE} knows no such shard; remove the file") for name in strays]
 
 
@@ -159,9 +167,10 @@ def _shards_with_entries(
 class _ShardCheck:
     """Walks through one shard as the index describes it."""
 
-    def __init__(self, folder: Path, info: ShardInfo) -> None:
+    def __init__(self, files: SetFiles, info: ShardInfo, is_foreign: bool) -> None:
         self._info = info
-        self._path = folder / info.file
+        self._files = files
+        self._is_foreign = is_foreign
         self._position = 0
         self._data = np.zeros(0, np.uint8)
         self.problems: list[Problem] = []
@@ -171,24 +180,27 @@ class _ShardCheck:
 
     def run(self, entries: Iterator[IndexEntry] | None) -> Iterator[int]:
         """Checks the shard; yields the bytes done, record by record."""
-        if not self._path.is_file():
+        path = self._files.path(self._info.file, self._info.size)
+        if not path.is_file():
             self._report("the file is missing")
             return
-        self._data = _mapped(self._path)
+        self._data = _mapped(path)
         self.size = len(self._data)
         if entries is not None:
             for entry in entries:
                 self._check_record(entry)
                 self.num_records += 1
                 yield min(self._position, self.size)
-            self._check_end()
+            if not self._is_foreign:
+                self._check_end()
         self._check_whole()
         yield self.size
 
     def _check_record(self, entry: IndexEntry) -> None:
-        text = self._member(entry, json_member(entry.key), entry.json_offset, entry.json_size, entry.json_crc)
-        if text is not None:
-            self._check_json(entry, text)
+        if entry.json_size or not self._is_foreign:
+            text = self._member(entry, json_member(entry.key), entry.json_offset, entry.json_size, entry.json_crc)
+            if text is not None and not self._is_foreign:
+                self._check_json(entry, text)
         for frame, number in enumerate(entry.frame_numbers.tolist()):
             offset, size = int(entry.image_offsets[frame]), int(entry.image_sizes[frame])
             name = image_member(entry.key, number, self._suffix(offset))
@@ -206,18 +218,20 @@ class _ShardCheck:
         """Checks header, data and padding of the member that comes next; its data when they are intact."""
         place = entry.key, name
         self.num_members += 1
-        if offset != self._position + BLOCK:
+        if not self._is_foreign and offset != self._position + BLOCK:
             self._report(f"the index says its data begins at {offset}", self._position, *place)
         self._position = end = offset + size + padding(size)
         if end > self.size:
             self._report(f"the file is cut off: it ends at byte {self.size}, this member at {end}", self.size, *place)
             return None
-        self._compare(offset - BLOCK, tar_header(name, size), "tar header", *place)
+        if not self._is_foreign:  # headers of others are covered by the checksum of the whole shard alone
+            self._compare(offset - BLOCK, tar_header(name, size), "tar header", *place)
         data = self._data[offset : offset + size]
         found = crc32c(data)
         if found != crc:
             self._report(f"CRC32C of its {size} bytes is {hex_crc(found)}, expected {hex_crc(crc)}", offset, *place)
-        self._compare(offset + size, bytes(padding(size)), "padding", *place)
+        if not self._is_foreign:
+            self._compare(offset + size, bytes(padding(size)), "padding", *place)
         return data if found == crc else None
 
     def _compare(self, start: int, expected: bytes, what: str, record: str | None, member: str | None) -> None:

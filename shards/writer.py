@@ -25,6 +25,7 @@ from shards.format import (
 )
 from shards.index import IndexEntry
 from shards.masks import encode_mask, object_stats
+from shards.objects import ObjectTable
 from shards.types import Record, StoredFrame
 
 MAX_KEY = 80
@@ -113,7 +114,7 @@ class ShardWriter:
         """
         _check_record(record)
         key = key_of(record.sequence)
-        objects = _Objects.of(record)
+        objects = ObjectTable([None if frame.mask is None else object_stats(frame.mask) for frame in record.frames])
         description = _record_json(record, key, objects.ids)
         json_offset, json_crc = self._member(json_member(key), description)
         spans = np.zeros((6, len(record.frames)), np.int64)
@@ -169,27 +170,6 @@ class ShardWriter:
         self._file.write(data)
         self.num_bytes += len(data)
         self.crc = crc32c(data, self.crc)
-
-
-class _Objects:
-    """Ids of a record's objects, and their areas and boxes per frame."""
-
-    def __init__(self, ids: NDArray[np.uint8], num_frames: int) -> None:
-        self.ids = ids
-        self.areas = np.zeros((num_frames, len(ids)), np.int32)
-        self.boxes = np.zeros((num_frames, len(ids), 4), np.int32)
-
-    @classmethod
-    def of(cls, record: Record) -> "_Objects":
-        stats = [None if frame.mask is None else object_stats(frame.mask) for frame in record.frames]
-        seen = [found.ids for found in stats if found is not None]
-        objects = cls(np.unique(np.concatenate([np.zeros(0, np.uint8), *seen])), len(record.frames))
-        for row, found in enumerate(stats):
-            if found is not None:
-                columns = np.searchsorted(objects.ids, found.ids)
-                objects.areas[row, columns] = found.areas
-                objects.boxes[row, columns] = found.boxes
-        return objects
 
 
 def _check_record(record: Record) -> None:

@@ -20,6 +20,7 @@ COMMANDS = {
     "segment": "Segment a video or a folder of frames from its first mask.",
     "inspect": "Say what a folder, shard set or checkpoint holds.",
     "verify": "Check every byte of a shard set against its checksums.",
+    "index": "Make the index of a folder of tars anew, vosdata's own or others'.",
     "export": "Write shard sets as parquet, DAVIS, YouTube-VOS or WebDataset, and read them back.",
     "view": "Show a shard set, folder or run as a picture, video or page.",
     "bench": "Measure how fast a shard set streams on this machine.",
