@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from shards.atomic import sync_folder
 from shards.errors import CheckpointError
 from vosdata.recipe import Recipe, recipe_from_json
-from vosdata.tensor_file import read_tensors, write_tensors
+from vosdata.training.tensor_file import read_tensors, write_tensors
 
 if TYPE_CHECKING:
     from vosdata.models.agame import AGAME

@@ -35,7 +35,7 @@ from vosdata.view.sheet import captioned, contact_sheet, resized
 from vosdata.view.video import write_video
 
 if TYPE_CHECKING:
-    from vosdata.metrics_log import StepMetrics
+    from vosdata.training.metrics_log import StepMetrics
 
 Picture = NDArray[np.uint8]
 

@@ -27,17 +27,17 @@ from vosdata.checkpoint import (
     restore_optimiser,
     save_checkpoint,
 )
-from vosdata.interruption import Interruption, noticing_interruption
-from vosdata.losses import TARGET, counted_pixels, pixel_loss, target_iou
-from vosdata.metrics_log import MetricsLog, StepMetrics, Stopwatch
 from vosdata.models.agame import AGAME
 from vosdata.models.weights import load_backbone
-from vosdata.ranks import Ranks, join_ranks
 from vosdata.recipe import LossRecipe, Recipe
-from vosdata.run_folder import METRICS_FILE, begin_run, last_state, locked_run
-from vosdata.schedule import Schedule
 from vosdata.stream import SnippetStream
-from vosdata.training_data import TrainingData, find_data, with_data
+from vosdata.training.data import TrainingData, find_data, with_data
+from vosdata.training.interruption import Interruption, noticing_interruption
+from vosdata.training.losses import TARGET, counted_pixels, pixel_loss, target_iou
+from vosdata.training.metrics_log import MetricsLog, StepMetrics, Stopwatch
+from vosdata.training.ranks import Ranks, join_ranks
+from vosdata.training.run_folder import METRICS_FILE, begin_run, last_state, locked_run
+from vosdata.training.schedule import Schedule
 from vosdata.world import data_root, detect
 
 

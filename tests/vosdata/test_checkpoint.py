@@ -25,7 +25,7 @@ from vosdata.checkpoint import (
     save_checkpoint,
 )
 from vosdata.recipe import load_recipe
-from vosdata.tensor_file import read_tensors, write_tensors
+from vosdata.training.tensor_file import read_tensors, write_tensors
 
 
 def small_network() -> nn.Module:

@@ -21,11 +21,11 @@ from shards.errors import CheckpointError, ConflictError, ShardError, TrainingEr
 from vosdata.batch import SnippetBatch
 from vosdata.checkpoint import list_checkpoints, load_checkpoint, load_model
 from vosdata.cli.app import run as run_command
-from vosdata.metrics_log import MetricsLog, StepMetrics, read_metrics
-from vosdata.ranks import Ranks
 from vosdata.recipe import LossRecipe, Recipe, load_recipe
-from vosdata.schedule import Schedule
 from vosdata.train import TrainResult, train, training_loss
+from vosdata.training.metrics_log import MetricsLog, StepMetrics, read_metrics
+from vosdata.training.ranks import Ranks
+from vosdata.training.schedule import Schedule
 
 TINY = """
 extends: smoke

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from vosdata.metrics_log import StepMetrics
     from vosdata.recipe import Recipe
+    from vosdata.training.metrics_log import StepMetrics
 
 DEFAULT_RECIPE = "agame_initial"
 PLAIN_INTERVAL_SECONDS = 10.0
@@ -67,7 +67,7 @@ def command(
 def _choose_recipe(recipe: str | None, out: Path | None, resume: bool, settings: list[str]) -> "Recipe":
     """The recipe that is named; a run that is resumed by its folder alone brings its own."""
     from vosdata.recipe import load_recipe
-    from vosdata.run_folder import RECIPE_FILE
+    from vosdata.training.run_folder import RECIPE_FILE
 
     if recipe is None and resume and out is not None and (out / RECIPE_FILE).exists():
         return load_recipe(out / RECIPE_FILE, settings)

@@ -1,0 +1,113 @@
+"""What a training step minimises and what it reports: cross-entropy and J, with void and unannotated left out.
+
+Shapes: B batch, T frames, H height, W width. Channel 0 is background, channel 1 the target. Masks hold 0 background,
+1 target, 255 void; a frame without annotation is a flag per frame.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from shards.types import VOID
+
+TARGET = 1
+VoidRule = Literal["excluded", "published"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Total:
+    """A mean before it is divided, so that several ranks can add up both numbers first."""
+
+    total: Tensor
+    """float32 (), sum over what was counted."""
+
+    count: Tensor
+    """int64 (), how many were counted, possibly none."""
+
+    def mean(self) -> Tensor:
+        """float32 (); zero, with its graph intact, where nothing was counted."""
+        return self.total / self.count.clamp(min=1)
+
+
+def counted_pixels(masks: Tensor, annotated: Tensor, void: VoidRule = "excluded") -> Tensor:
+    """Says which pixels the loss counts, bool (B, T, H, W).
+
+    ``"excluded"``: those whose truth is known: neither void nor on an unannotated frame. ``"published"``: all of them,
+    as in the published code, whose loader turns void and missing annotation into background before its loss sees them.
+
+    Args:
+        masks: uint8 (B, T, H, W), 0 background, 1 target, 255 void.
+        annotated: bool (B, T).
+        void: which rule.
+    """
+    if void == "published":
+        return torch.ones_like(masks, dtype=torch.bool)
+    return (masks != VOID) & annotated[:, :, None, None]
+
+
+def pixel_loss(log_probs: Tensor, masks: Tensor, annotated: Tensor, void: VoidRule = "excluded") -> Total:
+    """Sums the negative log-likelihood of the truth over the counted pixels.
+
+    Source: A-GAME section 3.4 (cross-entropy). The paper does not speak of void; the published code trains it as
+    background.
+
+    Args:
+        log_probs: float (B, T, 2, H, W), log-probabilities of background and target.
+        masks: uint8 (B, T, H, W), 0 background, 1 target, 255 void.
+        annotated: bool (B, T), whether the frame has an annotation at all.
+        void: ``"excluded"`` or ``"published"``, see :func:`counted_pixels`.
+
+    Returns:
+        The sum in nats and the number of counted pixels; the gradient at every other pixel is exactly zero.
+
+    Raises:
+        ValueError: the shapes do not fit each other.
+    """
+    _check_shapes(log_probs, masks, annotated)
+    counted = counted_pixels(masks, annotated, void)
+    known_target = (masks == TARGET) & annotated[:, :, None, None]
+    likelihood = log_probs.gather(2, known_target[:, :, None].long()).squeeze(2)  # (B, T, H, W)
+    # where, not a product with 0: an infinite log-probability at a void pixel must not turn the sum into NaN.
+    counted_likelihood = torch.where(counted, likelihood.float(), 0.0)
+    return Total(-counted_likelihood.sum(), counted.sum())
+
+
+def segmentation_loss(log_probs: Tensor, masks: Tensor, annotated: Tensor, void: VoidRule = "excluded") -> Tensor:
+    """Returns the mean cross-entropy over the counted pixels, float32 (), in nats; see :func:`pixel_loss`."""
+    return pixel_loss(log_probs, masks, annotated, void).mean()
+
+
+def target_iou(log_probs: Tensor, masks: Tensor, annotated: Tensor) -> Total:
+    """Returns J of the target, intersection over union, summed over the annotated frames after the first.
+
+    The first frame is given, so it says nothing about the model. Void pixels belong to neither region. Where truth and
+    prediction are both empty, J is 1 (the DAVIS convention).
+
+    Args:
+        log_probs: float (B, T, 2, H, W).
+        masks: uint8 (B, T, H, W), 0 background, 1 target, 255 void.
+        annotated: bool (B, T).
+
+    Returns:
+        The sum of J and the number of frames.
+    """
+    _check_shapes(log_probs, masks, annotated)
+    predicted = log_probs[:, 1:, 1] > log_probs[:, 1:, 0]  # (B, T - 1, H, W)
+    truth = masks[:, 1:] == TARGET
+    known = masks[:, 1:] != VOID
+    intersection = (predicted & truth).sum((2, 3))
+    union = ((predicted | truth) & known).sum((2, 3))
+    iou = torch.where(union > 0, intersection / union.clamp(min=1), 1.0)  # (B, T - 1)
+    counted = annotated[:, 1:]
+    return Total(torch.where(counted, iou, 0.0).sum(), counted.sum())
+
+
+def _check_shapes(log_probs: Tensor, masks: Tensor, annotated: Tensor) -> None:
+    batch, num_frames, height, width = masks.shape
+    if log_probs.shape != (batch, num_frames, 2, height, width) or annotated.shape != (batch, num_frames):
+        raise ValueError(
+            "expected log-probabilities (B, T, 2, H, W), masks (B, T, H, W) and annotated (B, T), got "
+            f"{tuple(log_probs.shape)}, {tuple(masks.shape)} and {tuple(annotated.shape)}"
+        )
