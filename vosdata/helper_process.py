@@ -13,6 +13,7 @@ processes that the trainer forked, so the helper also looks once a second whethe
 """
 
 import contextlib
+import gc
 import json
 import os
 import pickle
@@ -116,6 +117,7 @@ def _run(descriptors: Descriptors, trainer: int) -> None:
         _answer(descriptors.answers, FAILED, 0, _pickled(error))
         return
     queue = BatchQueue(memory, settings.schedule, settings.layout.num_slots)
+    gc.freeze()  # what is here now stays for good, so looking through it for garbage again and again is in vain
     _answer(descriptors.answers, READY, 0, b"")
     _keep_to_one_thread()
     start_threads(queue, settings.fillers)

@@ -37,6 +37,9 @@ _NUM_LENT = 3
 _CHECK_MILLISECONDS = 1000
 """How long to wait for an answer before looking whether the helper is still there."""
 
+_READ_SIZE = 16384
+"""Bytes to ask for at once; an answer has some hundred."""
+
 _END_SECONDS = 5.0
 """How long a helper may take to end before it is killed."""
 
@@ -70,9 +73,11 @@ class _Helper:
         self.owner = os.getpid()
         self.closed = False
         self._receiving = threading.Lock()
+        self._received = bytearray()
         self._num_answers = 0
         permits, self._permits = os.pipe()
         self._answers, answers = os.pipe()
+        os.set_blocking(self._answers, False)
         content = os.memfd_create("vosdata-settings")
         try:
             with os.fdopen(os.dup(content), "wb") as file:
@@ -110,26 +115,38 @@ class _Helper:
             ValueError: it was closed.
         """
         with self._receiving:
-            kind, slot, length = ANSWER.unpack(self._read(ANSWER.size))
-            text = self._read(length)
-            self._num_answers += 1
-            return self._num_answers - 1, kind, slot, text
+            while True:
+                if len(self._received) >= ANSWER.size:
+                    kind, slot, length = ANSWER.unpack_from(self._received)
+                    end = ANSWER.size + length
+                    if len(self._received) >= end:
+                        text = bytes(self._received[ANSWER.size : end])
+                        del self._received[:end]
+                        self._num_answers += 1
+                        return self._num_answers - 1, kind, slot, text
+                self._receive()
 
-    def _read(self, size: int) -> bytes:
-        data = b""
-        while len(data) < size:
+    def _receive(self) -> None:
+        """Waits for more of the helper's answers.
+
+        Reads before it looks whether there is anything to read: where another thread of the trainer is busy, every
+        call to the system can cost a turn at the interpreter lock.
+        """
+        while True:
             if self.closed:
                 raise ValueError("the engine is closed")
-            if not self._poll.poll(_CHECK_MILLISECONDS):
+            try:
+                part = os.read(self._answers, _READ_SIZE)
+            except BlockingIOError:
                 # a process forked off the helper might hold the pipe open, so the pipe's end alone is not enough
-                if self.process.poll() is None or self._poll.poll(0):
-                    continue
+                if not self._poll.poll(_CHECK_MILLISECONDS) and self.process.poll() is not None:
+                    raise HelperError(self._obituary()) from None
+                continue
+            if part:
+                self._received += part
+                return
+            if not self.closed:
                 raise HelperError(self._obituary())
-            part = os.read(self._answers, size - len(data))
-            if not part and not self.closed:
-                raise HelperError(self._obituary())
-            data += part
-        return data
 
     def _obituary(self) -> str:
         """How the helper ended, in words."""

@@ -38,6 +38,9 @@ BATCHES = (1, 2, 3, 4, 5, 6)
 def open_stream(sets: dict[str, Path], **options: Any) -> SnippetStream:
     weights = {sets["alpha"]: 0.5, sets["beta"]: 0.3, sets["gamma"]: 0.2}
     settings: dict[str, Any] = {"snippet": 4, "size": (24, 40), "seed": 7, "epoch_size": EPOCH_SIZE, "batch": 1}
+    settings["engine"] = (
+        "threads"  # starts at once; test_process_engine.py holds the helper process to the same batches
+    )
     return SnippetStream(weights, **(settings | options))
 
 
@@ -255,7 +258,7 @@ def test_pictures_in_a_shard_take_the_fast_decoder(tiny_sets: dict[str, Path], m
         raise AssertionError("decoded the slow way")
 
     monkeypatch.setattr("shards.codec._decode_rare_jpeg", fail)
-    with SnippetStream(tiny_sets["alpha"], snippet=4) as stream:
+    with SnippetStream(tiny_sets["alpha"], snippet=4, engine="threads") as stream:
         assert len(next(iter(stream)).keys) == 4
 
 
@@ -377,13 +380,18 @@ def test_no_thread_is_left_when_the_stream_is_dropped(tiny_sets: dict[str, Path]
     wait_until_no_thread_is_left()
 
 
-def test_a_program_that_never_closes_its_stream_ends(tiny_sets: dict[str, Path]) -> None:
+@pytest.mark.parametrize("engine", ["threads", "process"])
+def test_a_program_that_never_closes_its_stream_ends(tiny_sets: dict[str, Path], engine: str) -> None:
     code = (
         "import sys; from vosdata.stream import SnippetStream\n"
-        "stream = SnippetStream(sys.argv[1], snippet=4); print(next(iter(stream)).keys[0])"
+        "stream = SnippetStream(sys.argv[1], snippet=4, engine=sys.argv[2]); print(next(iter(stream)).keys[0])"
     )
     run = subprocess.run(
-        [sys.executable, "-c", code, str(tiny_sets["gamma"])], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", code, str(tiny_sets["gamma"]), engine],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert (run.returncode, run.stderr) == (0, "")
     assert run.stdout.startswith("gamma/")
@@ -402,8 +410,9 @@ def damaged(tiny_sets: dict[str, Path], tmp_path: Path) -> Path:
     return folder
 
 
-def test_damage_reaches_the_consumer_with_the_snippet_key_and_again_after_a_retry(damaged: Path) -> None:
-    stream = SnippetStream(damaged, snippet=8, batch=1, shuffle=False, threads=3)
+@pytest.mark.parametrize("engine", ["threads", "process"])
+def test_damage_reaches_the_consumer_with_the_snippet_key_and_again_after_a_retry(damaged: Path, engine: Any) -> None:
+    stream = SnippetStream(damaged, snippet=8, batch=1, shuffle=False, threads=3, engine=engine)
     sequence = ShardSet(damaged).entry(1).sequence
     seen = []
     for _ in range(2):
@@ -614,5 +623,5 @@ def test_batches_move_to_a_device_and_check_their_shapes(tiny_sets: dict[str, Pa
 
 
 def test_order_and_engine_need_no_torch() -> None:
-    code = "import sys, vosdata.decode, vosdata.engine, vosdata.mix; sys.exit('torch' in sys.modules)"
+    code = "import sys, vosdata.decode, vosdata.helper_process, vosdata.mix; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
