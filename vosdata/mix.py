@@ -16,6 +16,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +35,12 @@ from vosdata.snippet import Snippet, SnippetRule
 SetsArgument = (
     Mapping[str | Path, Value] | Mapping[str, Value] | Mapping[Path, Value] | Sequence[str | Path] | str | Path
 )
+
+
+WindowMode = Literal["auto", "all"]
+
+REMOTE_WINDOW = 8
+"""Shards that are shuffled together where they have to be fetched: enough to mix well, few enough to keep at hand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +88,12 @@ class OrderSettings:
     flip: bool
     """Mirror every snippet left to right with probability one half."""
 
-    window: int | None = None
-    """Shards of a set that records are shuffled among at a time; None shuffles all of them."""
+    window: int | WindowMode = "auto"
+    """Shards of a set that records are shuffled among at a time, 1 or more.
+
+    ``"all"``: all of them. ``"auto"``: all of a set that lies here or is read in ranges, and ``REMOTE_WINDOW`` of a
+    set whose shards are fetched whole.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,9 +140,11 @@ class SnippetOrder:
         self.origin = Origin(0, (0,) * len(counts))
         """Where these settings began to hold."""
         self.interleave = SegmentedInterleave(weight_segments(self.weights, 0))
+        self.windows = tuple(_window(shard_set, settings) for shard_set in sets)
+        """For each set, how many shards are shuffled together; None for all."""
         self._shuffles = [
-            None if settings.window is None else WindowedShuffle(_count_per_shard(*pair), settings.window)
-            for pair in zip(self.sets, self.eligible, strict=True)
+            None if window is None else WindowedShuffle(_count_per_shard(shard_set, records), window)
+            for window, shard_set, records in zip(self.windows, self.sets, self.eligible, strict=True)
         ]
 
     def continued(self, origin: Origin, epoch_size: int) -> "SnippetOrder":
@@ -152,18 +165,26 @@ class SnippetOrder:
         Raises:
             ValueError: the position is negative, or was drawn before these settings began to hold.
         """
-        if position < self.origin.position:
-            since = f"; these settings hold since position {self.origin.position}" if self.origin.position else ""
-            raise ValueError(f"position must not be negative or past, got {position}{since}")
+        set_index, record = self.locate(position)
         epoch, place = divmod(position, self.epoch_size)
-        set_index, earlier = self.interleave.locate(position)
         settings = self.settings
         rng = generator(settings.seed, epoch, place, "snippet") if settings.shuffle else None
-        record = self._record(set_index, earlier)
         entry = self.sets[set_index].entry(record)
         snippet = draw_snippet(self.sets[set_index], record, settings.rule, rng, entry, position)
         flip = settings.flip and bool(generator(settings.seed, epoch, place, "flip").integers(2))
         return Draw(position, epoch, place, set_index, snippet, entry, flip)
+
+    def locate(self, position: int) -> tuple[int, int]:
+        """Which set stands at a global position, and which of its records; for fetching shards ahead.
+
+        Raises:
+            ValueError: the position is negative, or was drawn before these settings began to hold.
+        """
+        if position < self.origin.position:
+            since = f"; these settings hold since position {self.origin.position}" if self.origin.position else ""
+            raise ValueError(f"position must not be negative or past, got {position}{since}")
+        set_index, earlier = self.interleave.locate(position)
+        return set_index, self._record(set_index, earlier)
 
     def drawn(self, position: int) -> tuple[int, ...]:
         """How often each set is drawn before a global position.
@@ -183,6 +204,18 @@ class SnippetOrder:
             windowed = self._shuffles[set_index]
             within = permute(within, len(records), key) if windowed is None else windowed.permute(within, key)
         return int(records[within])
+
+
+def _window(shard_set: ShardSet, settings: OrderSettings) -> int | None:
+    """Shards of a set that are shuffled together; None for all."""
+    window = settings.window
+    if isinstance(window, str):
+        if window not in ("auto", "all"):
+            raise ValueError(f'the shuffle window must be a number of shards, "auto" or "all", got {window!r}')
+        return REMOTE_WINDOW if window == "auto" and shard_set.fetches_whole_shards else None
+    if window < 1:
+        raise ValueError(f"the shuffle window must be at least 1 shard, got {window}")
+    return window
 
 
 def _count_per_shard(shard_set: ShardSet, records: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -24,7 +24,7 @@ from vosdata.curriculum import Value
 from vosdata.decode import ReadAhead, SnippetDecoder
 from vosdata.eligibility import common_size
 from vosdata.engine import Engine, RawBatch, Schedule, ThreadEngine
-from vosdata.mix import OrderSettings, SetsArgument, SnippetOrder, open_sets
+from vosdata.mix import OrderSettings, SetsArgument, SnippetOrder, WindowMode, open_sets
 from vosdata.pinning import cuda_pinning
 from vosdata.process_engine import ProcessEngine
 from vosdata.snippet import GapUnit, LaterObjects, ObjectsMode, Snippet, SnippetRule, read_gap, read_objects
@@ -68,7 +68,7 @@ class SnippetStream:
         gap_unit: GapUnit = "frames",
         reverse: float = 0.0,
         later: LaterObjects = "given",
-        shuffle_window: int | None = None,
+        shuffle_window: int | WindowMode = "auto",
     ) -> None:
         """Opens the shard sets and finds what can be drawn; decodes nothing yet.
 
@@ -109,8 +109,8 @@ class SnippetStream:
                 masks from where they appear, and :meth:`SnippetBatch.given_masks` shows them there; ``"void"`` or
                 ``"background"``: their pixels become that. With ``"one"`` and with N, ``"given"`` and ``"background"``
                 both leave objects that were not drawn in the background.
-            shuffle_window: shuffle the records of this many shards at a time, so that few are open or cached; None
-                shuffles all.
+            shuffle_window: shuffle the records of this many shards at a time, so that few are open or cached; or of
+                ``"all"`` shards. ``"auto"``: of all, but of 8 at a time in a set whose shards are fetched into a cache.
 
         Raises:
             ShardError: a path holds no complete shard set, a set has no eligible snippet, or its frame rate is needed

@@ -43,7 +43,7 @@ def describe_state(order: SnippetOrder, position: int, augment: str | None) -> d
         "reverse": rule.reverse,
         "later": rule.later,
         "shuffle": settings.shuffle,
-        "window": settings.window,
+        "windows": list(order.windows),
         "flip": settings.flip,
         "augment": augment,
     }
@@ -120,8 +120,8 @@ def _carry_over(state: Mapping[str, Any], own: dict[str, Any]) -> tuple[int, ...
             continue
         then[old] = None
         length, passes = own["eligible"][number], -(-state["drawn"][old] // state["eligible"][old])
-        same = old == number and all(state[key] == own[key] for key in ("shuffle", "window"))
-        same = same and state["eligible"][old] == length
+        same = old == number and state["shuffle"] == own["shuffle"]
+        same = same and all(state[key][old] == own[key][number] for key in ("eligible", "windows"))
         drawn.append(state["drawn"][old] if same else passes * length)
     return tuple(drawn)
 
@@ -149,8 +149,8 @@ def _check_numbers(state: Mapping[str, Any]) -> None:
     place = state["epoch"] * state["epoch_size"] + state["position"]
     if state["position"] >= state["epoch_size"] or place < since["position"]:
         raise ValueError(f"{_OTHER} position {state['position']!r} is out of range")
-    sizes = [len(numbers["drawn"]), len(numbers["eligible"]), len(numbers["since"]) - 1]
-    if not num_sets or sizes != [num_sets] * 3 or not all(len(one) == 3 for one in state["sets"]):
+    sizes = [len(numbers["drawn"]), len(numbers["eligible"]), len(numbers["since"]) - 1, len(state["windows"])]
+    if not num_sets or sizes != [num_sets] * 4 or not all(len(one) == 3 for one in state["sets"]):
         raise ValueError(f"{_OTHER} it speaks of {num_sets} shard sets and has {sizes} numbers for them")
 
 

@@ -3,6 +3,7 @@
 import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,8 +23,8 @@ from shards.reader import ShardSet
 from shards.rng import generator
 from shards.types import Record, StoredFrame
 from vosdata.eligibility import common_size, eligible_count, eligible_records, eligible_starts, require_eligible
-from vosdata.sampling import draw_snippet
-from vosdata.snippet import Snippet, SnippetRule
+from vosdata.sampling import draw_snippet, new_labels
+from vosdata.snippet import Snippet, SnippetRule, read_gap, read_objects
 
 SetBuilder = Callable[[Path, str, Sequence[Record]], Path]
 
@@ -75,32 +76,38 @@ rules = st.builds(
 )
 
 
-def starts_in_words(entry: IndexEntry, rule: SnippetRule) -> list[int]:
-    """The rule, spelled out one frame at a time."""
+def starts_in_words(entry: IndexEntry, rule: SnippetRule, step: int = 1) -> list[int]:
+    """The rule, spelled out one frame at a time; a negative step runs backwards."""
     scale = rule.size[0] * rule.size[1] / (entry.height * entry.width)
     result = []
     for start in range(len(entry.annotated)):
-        rest = range(start + 1, start + rule.num_frames)
+        frames = [start + step * t for t in range(rule.num_frames)]
+        if not all(0 <= frame < len(entry.annotated) for frame in frames):
+            continue
         shows = any(area * scale > rule.min_object_pixels - 1e-9 for area in entry.areas[start])
-        fits = start + rule.num_frames <= len(entry.annotated)
-        if entry.annotated[start] and shows and fits and (not rest or any(entry.annotated[t] for t in rest)):
+        rest = frames[1:]
+        if entry.annotated[start] and shows and (not rest or any(entry.annotated[t] for t in rest)):
             result.append(start)
     return result
 
 
-@given(entry=entries(), rule=rules)
-@settings(max_examples=300, deadline=None)
-def test_eligible_starts_are_what_the_rule_says(entry: IndexEntry, rule: SnippetRule) -> None:
-    assert eligible_starts(entry, rule).tolist() == starts_in_words(entry, rule)
+@given(entry=entries(), rule=rules, gap=st.integers(1, 5), reverse=st.booleans())
+@settings(max_examples=400, deadline=None)
+def test_eligible_starts_are_what_the_rule_says(entry: IndexEntry, rule: SnippetRule, gap: int, reverse: bool) -> None:
+    starts = eligible_starts(entry, rule, gap, reverse).tolist()
+    assert starts == starts_in_words(entry, rule, -gap if reverse else gap)
 
 
-@given(chunks=st.lists(st.lists(entries(), max_size=5), max_size=3), rule=rules)
+@given(chunks=st.lists(st.lists(entries(), max_size=5), max_size=3), rule=rules, gap=st.integers(1, 4))
 @settings(max_examples=200, deadline=None)
-def test_whole_columns_say_the_same_as_record_by_record(chunks: list[list[IndexEntry]], rule: SnippetRule) -> None:
+def test_whole_columns_say_the_same_as_record_by_record(
+    chunks: list[list[IndexEntry]], rule: SnippetRule, gap: int
+) -> None:
+    rule = replace(rule, gap=read_gap((gap, 9)))
     batches = [IndexBatch(entries_to_batch(chunk)) for chunk in chunks]
     shard_set: Any = SimpleNamespace(index=SimpleNamespace(batches=lambda: batches))
     every = [entry for chunk in chunks for entry in chunk]
-    expected = [number for number, entry in enumerate(every) if starts_in_words(entry, rule)]
+    expected = [number for number, entry in enumerate(every) if starts_in_words(entry, rule, gap)]
     assert eligible_records(shard_set, rule).tolist() == expected
 
 
@@ -117,6 +124,8 @@ def test_object_pixels_count_at_training_size() -> None:
         (range(0, 40, 5), (3,), "davis2017/bear[0-35:5]#3"),
         ((0, 5, 15), (1, 2), "davis2017/bear[0,5,15]#1,2"),
         ((7,), (1,), "davis2017/bear[7]#1"),
+        (range(17, 9, -1), (1,), "davis2017/bear[17-10]#1"),
+        (range(35, -1, -5), (3,), "davis2017/bear[35-0:5]#3"),
     ],
 )
 def test_key_names_the_snippet(numbers: Sequence[int], objects: tuple[int, ...], key: str) -> None:
@@ -243,7 +252,160 @@ def test_sets_of_several_sizes_need_a_size(tiny_sets: dict[str, Path]) -> None:
         common_size([alpha, beta])
 
 
-@pytest.mark.parametrize("wrong", [{"num_frames": 0}, {"size": (0, 4)}, {"objects": "some"}, {"min_object_pixels": 0}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"num_frames": 0},
+        {"size": (0, 4)},
+        {"objects": "some"},
+        {"objects": read_objects(0)},
+        {"min_object_pixels": 0},
+        {"gap": read_gap(0)},
+        {"gap": read_gap((3, 2))},
+        {"gap": read_gap(0), "gap_unit": "seconds"},
+        {"gap_unit": "hours"},
+        {"reverse": 1.5},
+        {"later": "drop"},
+    ],
+)
 def test_rules_that_mean_nothing_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"must be|at least"):
         SnippetRule(**{"num_frames": 4, "size": (24, 40), **wrong})
+
+
+# Gaps and direction
+
+
+def alone(entry: IndexEntry, frame_rate: float | None = None) -> Any:
+    """A shard set of one record, as far as drawing looks at it."""
+    return SimpleNamespace(name="lone", path="lone", entry=lambda record: entry, description={"frame_rate": frame_rate})
+
+
+def draw_many(entry: IndexEntry, rule: SnippetRule, number: int = 300, position: int = 0) -> list[Snippet]:
+    return [
+        draw_snippet(alone(entry), 0, rule, generator(5, 0, n, "snippet"), position=position) for n in range(number)
+    ]
+
+
+@given(entry=entries(), rule=rules, low=st.integers(1, 4), more=st.integers(0, 4), seed=st.integers(0, 99))
+@settings(max_examples=300, deadline=None)
+def test_every_draw_starts_where_it_may_and_keeps_one_gap(
+    entry: IndexEntry, rule: SnippetRule, low: int, more: int, seed: int
+) -> None:
+    rule = replace(rule, gap=read_gap((low, low + more)), reverse=0.5)
+    if not starts_in_words(entry, rule, low):
+        with pytest.raises(ValueError, match="no eligible snippet"):
+            draw_snippet(alone(entry), 0, rule, generator(seed, 0, 0, "snippet"))
+        return
+    snippet = draw_snippet(alone(entry), 0, rule, generator(seed, 0, 0, "snippet"))
+    steps = {later - one for one, later in pairwise(snippet.frames)}
+    assert len(steps) <= 1
+    step = steps.pop() if steps else 1
+    assert rule.num_frames == 1 or low <= abs(step) <= low + more
+    assert snippet.frames[0] in starts_in_words(entry, rule, step)
+
+
+def test_gaps_and_directions_are_drawn_evenly() -> None:
+    entry = entry_of([True] * 40, np.full((40, 1), 99))
+    snippets = draw_many(entry, SnippetRule(3, (10, 10), gap=read_gap((2, 5)), reverse=0.25), 4000)
+    steps = Counter(snippet.frames[1] - snippet.frames[0] for snippet in snippets)
+    expected = {sign * gap: 1000 * part for gap in (2, 3, 4, 5) for sign, part in ((-1, 0.25), (1, 0.75))}
+    assert set(steps) == set(expected)
+    assert sum((steps[step] - aim) ** 2 / aim for step, aim in expected.items()) < chi2.ppf(0.9999, 7)
+
+
+def test_a_gap_that_does_not_fit_is_lowered_to_the_largest_that_does() -> None:
+    rule = SnippetRule(4, (10, 10), gap=read_gap((1, {"linear": [[0, 1], [100, 25]]})))
+    entry = entry_of([True] * 11, np.full((11, 1), 99))  # room for gaps up to 3
+    assert {snippet.frames[1] - snippet.frames[0] for snippet in draw_many(entry, rule, 50, position=0)} == {1}
+    assert {snippet.frames[1] - snippet.frames[0] for snippet in draw_many(entry, rule, 200, position=100)} == {1, 2, 3}
+    constant = SnippetRule(4, (10, 10), gap=read_gap(4))  # but never below the smallest that is ever asked for
+    with pytest.raises(ValueError, match="no eligible snippet"):
+        draw_snippet(alone(entry), 0, constant, None)
+
+
+def test_gaps_in_seconds_go_by_the_frame_rate() -> None:
+    rule = SnippetRule(3, (10, 10), gap=read_gap(0.2), gap_unit="seconds")
+    entry = entry_of([True] * 40, np.full((40, 1), 99))
+    for frame_rate, gap in ((24.0, 5), (30.0, 6), (6.0, 1), (1.0, 1)):
+        snippet = draw_snippet(alone(entry, frame_rate), 0, rule, None)
+        assert snippet.frames == (0, gap, 2 * gap)
+    with pytest.raises(ShardError, match=r"lone says nothing of its frame rate, so a gap of 0\.2 seconds"):
+        draw_snippet(alone(entry), 0, rule, None)
+
+
+def test_a_record_in_which_nothing_can_start_backwards_runs_forwards() -> None:
+    areas = np.zeros((6, 1), int)
+    areas[0] = 99
+    snippets = draw_many(entry_of([True] * 6, areas), SnippetRule(4, (10, 10), reverse=1.0), 20)
+    assert {snippet.frames for snippet in snippets} == {(0, 1, 2, 3)}
+
+
+# Objects
+
+# objects 1 and 2 are there from the start, 3 is too small at first, 4 and 5 appear later, 6 never shows much
+MANY = np.array([[50, 60, 3, 0, 0, 0], [50, 60, 80, 70, 0, 2], [50, 60, 80, 70, 90, 2]])
+
+
+def objects_drawn(objects: Any, later: Any, number: int = 400) -> list[Snippet]:
+    rule = SnippetRule(3, (10, 10), read_objects(objects), later=later)
+    return draw_many(entry_of([True] * 3, MANY), rule, number)
+
+
+@pytest.mark.parametrize("later", ["given", "void", "background"])
+def test_up_to_n_objects_are_drawn_and_one_is_always_in_the_first_frame(later: Any) -> None:
+    for count in (1, 2, 3, 9):
+        seen = Counter(object_id for snippet in objects_drawn(count, later) for object_id in snippet.objects)
+        candidates = {1, 2, 4, 5} if later == "given" and count > 1 else {1, 2}
+        assert set(seen) == candidates
+        for snippet in objects_drawn(count, later, 50):
+            assert len(snippet.objects) == min(count, len(candidates))
+            assert set(snippet.objects) & {1, 2}
+            assert list(snippet.objects) == sorted(snippet.objects)
+        if count < len(candidates):
+            assert seen[1] / (seen[1] + seen[2]) == pytest.approx(0.5, abs=0.12)
+
+
+def test_the_number_of_objects_may_change_with_the_position() -> None:
+    rule = SnippetRule(3, (10, 10), read_objects({"linear": [[0, 1], [100, 2]]}))
+    entry = entry_of([True] * 3, MANY)
+    assert {len(draw_many(entry, rule, 5, position)[0].objects) for position in (0, 49)} == {1}
+    assert {len(draw_many(entry, rule, 5, position)[0].objects) for position in (50, 10**9)} == {2}
+
+
+def test_without_a_generator_the_lowest_ids_are_drawn() -> None:
+    entry = entry_of([True] * 3, MANY)
+    for objects, later, expected in ((3, "given", (1, 2, 4)), (3, "void", (1, 2)), (1, "given", (1,))):
+        rule = SnippetRule(3, (10, 10), read_objects(objects), later=later)  # type: ignore[arg-type]
+        assert draw_snippet(alone(entry), 0, rule, None).objects == expected
+
+
+@pytest.mark.parametrize(
+    ("objects", "later", "drawn", "labels"),
+    [
+        ("one", "given", (2,), {2: 1}),
+        ("one", "background", (2,), {2: 1}),
+        ("one", "void", (2,), {2: 1, 4: 255, 5: 255, 6: 255}),
+        ("all", "given", (1, 2, 3, 4, 5, 6), None),
+        ("all", "void", (1, 2, 3), {1: 1, 2: 2, 3: 3, 4: 255, 5: 255, 6: 255}),
+        ("all", "background", (1, 2, 3), {1: 1, 2: 2, 3: 3}),
+        (2, "void", (1, 2), {1: 1, 2: 2, 4: 255, 5: 255, 6: 255}),
+        (2, "background", (1, 2), {1: 1, 2: 2}),
+        (2, "given", (2, 5), {2: 1, 5: 2}),
+    ],
+)
+def test_ids_become_what_is_documented(
+    objects: Any, later: Any, drawn: tuple[int, ...], labels: dict[int, int] | None
+) -> None:
+    rule = SnippetRule(3, (10, 10), read_objects(objects), later=later)
+    snippet = next(one for one in objects_drawn(objects, later) if one.objects == drawn)
+    table = new_labels(snippet, rule)
+    if labels is None:
+        assert table is None
+        return
+    expected = np.zeros(256, np.uint8)
+    expected[255] = 255
+    for stored, becomes in labels.items():
+        expected[stored] = becomes
+    assert table is not None
+    assert np.array_equal(table, expected)

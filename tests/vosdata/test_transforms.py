@@ -6,12 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from PIL import Image
 
 from shards.errors import RecipeError
-from vosdata.transforms import mirror, only_object, open_augmentation, resize_frame, resize_mask
+from vosdata.transforms import mirror, open_augmentation, relabel, resize_frame, resize_mask
 
 rng = np.random.default_rng(0)
 
@@ -44,12 +43,12 @@ def test_enlarging_a_ramp_keeps_it_a_ramp() -> None:
     assert np.all(np.diff(out[0, 2:-2, 0].astype(int)) == 4)
 
 
-@given(mask=npst.arrays(np.uint8, (5, 7)), object_id=st.integers(1, 254))
+@given(mask=npst.arrays(np.uint8, (5, 7)), labels=npst.arrays(np.uint8, 256))
 @settings(max_examples=50)
-def test_one_object_is_the_target_and_void_stays_void(mask: np.ndarray, object_id: int) -> None:
-    target = mask.copy()
-    only_object(target, object_id)
-    assert np.array_equal(target, np.where(mask == 255, 255, np.where(mask == object_id, 1, 0)))
+def test_each_id_is_replaced_by_its_label(mask: np.ndarray, labels: np.ndarray) -> None:
+    relabelled = mask.copy()
+    relabel(relabelled, labels)
+    assert np.array_equal(relabelled, labels[mask])
 
 
 def test_mirror_twice_changes_nothing_and_once_reverses_columns() -> None:
