@@ -1,7 +1,8 @@
 """What can be chosen about SynthVOS: every key with its unit and range.
 
 The A-GAME paper says two things of SynthVOS: 1 to 5 objects of MSRA10k are pasted on an image of VOC2012, and the
-objects are moved across the image. Everything else here is our choice, and a key.
+objects are moved across the image. Everything else here is our choice, and a key; :mod:`synth.presets` names
+combinations of them.
 """
 
 import difflib
@@ -10,6 +11,8 @@ from typing import Annotated, Any
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from synth.presets import PRESETS, PresetName
 
 
 def _ascending(bounds: tuple[float, float]) -> tuple[float, float]:
@@ -106,18 +109,20 @@ class SynthConfig(BaseModel):
         return self
 
 
-def make_config(values: dict[str, Any], overrides: Iterable[str] = ()) -> SynthConfig:
+def make_config(values: dict[str, Any], overrides: Iterable[str] = (), preset: PresetName = "rich") -> SynthConfig:
     """Builds a checked configuration.
 
     Args:
-        values: top-level keys of :class:`SynthConfig`; missing ones keep their default.
+        values: top-level keys of :class:`SynthConfig`; missing ones keep their default. Keys below ``scene`` win over
+            the preset's.
         overrides: ``key=value`` texts with dotted keys, such as ``scene.area=0.02,0.1``; the value is YAML, and a comma
             makes a list. They win over ``values``.
+        preset: which combination of values below ``scene`` to start from (:mod:`synth.presets`).
 
     Raises:
         ValueError: an unknown key (the message names the nearest one), or a value outside its range.
     """
-    merged: dict[str, Any] = dict(values)
+    merged: dict[str, Any] = {**values, "scene": {**PRESETS[preset], **values.get("scene", {})}}
     for override in overrides:
         key, value = _parse_override(override)
         *groups, last = key.split(".")

@@ -27,6 +27,13 @@ def test_it_makes_a_set_below_the_data_root_and_says_where(tmp_path: Path, capfd
     assert "quality" in refusal and "60" in refusal and "95" in refusal
 
 
+def test_a_preset_sets_keys_and_set_wins(tmp_path: Path) -> None:
+    options = ["--out", str(tmp_path / "set"), "--preset", "paper", "--set", "scene.tilt=5"]
+    assert run([*QUICK, *options]) == 0
+    scene = ShardSet(tmp_path / "set").description["configuration"]["synth"]["scene"]
+    assert (scene["camera_pan"], scene["rotation"], scene["tilt"]) == (0.0, 0.0, 5.0)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -43,6 +50,7 @@ def test_it_makes_a_set_below_the_data_root_and_says_where(tmp_path: Path, capfd
         (["--workers", "0"], "--workers"),
         (["--workers", "some"], "--workers"),
         (["--on-bad", "ignore"], "ignore"),
+        (["--preset", "easy"], "easy"),
         (["--set", "scene.camera_pam=0"], "did you mean scene.camera_pan?"),
         (["--set", "scene.area=2,3"], "scene.area"),
         (["--device", "cuda"], "--device"),

@@ -37,6 +37,13 @@ def command(
     frames: Annotated[int, typer.Option(help="Frames per video.")] = 8,
     size: Annotated[str, typer.Option(help="Height x width of the frames in pixels.")] = "240x432",
     objects_per_video: Annotated[str, typer.Option(help="Fewest-most objects in a video.")] = "1-5",
+    preset: Annotated[
+        Literal["paper", "rich", "hard"],
+        typer.Option(
+            help="Scenes: 'paper' moves cutouts straight over a still photograph, nothing more; 'rich' adds turning, "
+            "resizing, bent paths and a moving camera; 'hard' is faster, smaller and more hidden."
+        ),
+    ] = "rich",
     seed: Annotated[int, typer.Option(help="Another seed gives other videos.")] = 0,
     workers: Annotated[str, typer.Option(help="Processes; 'auto' is one per core. Changes no byte.")] = "auto",
     on_bad: Annotated[
@@ -57,7 +64,7 @@ def command(
     \b
     Examples:
       vosdata synth --n 100 --objects builtin --backgrounds builtin --out synthvos
-      vosdata synth --n 10000 --objects raw/MSRA10K --backgrounds raw/VOCdevkit --set scene.camera_pan=0
+      vosdata synth --n 10000 --objects raw/MSRA10K --backgrounds raw/VOCdevkit --preset hard --set scene.tilt=20
     """
     from shards.build import build_shard_set
     from synth.config import make_config
@@ -72,7 +79,7 @@ def command(
         "size": parse_size(size),
         "objects_per_video": _parse_range(objects_per_video),
     }
-    config = make_config(values, overrides or ())
+    config = make_config(values, overrides or (), preset)
     num_workers = parse_workers(workers)
     base = data_root(root)
     object_source, background_source = _open_sources(base / "raw", objects, backgrounds)

@@ -1,0 +1,52 @@
+"""Named configurations of scenes: what ``vosdata synth --preset`` takes.
+
+``paper``  what the two sentences of the A-GAME paper say and nothing more: cutouts pasted on a still photograph, each
+           moved across it straight on, neither turned nor resized nor mirrored
+``rich``   the default: bent paths, turning and change of size under a gentle camera
+``hard``   smaller objects, faster and farther; strong turning and change of size; a restless camera; objects may be
+           mostly hidden at first and spend half of the video outside the frame
+
+A preset only chooses values of :class:`synth.config.SceneConfig`; ``--set scene.key=value`` still wins.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Literal
+
+PresetName = Literal["paper", "rich", "hard"]
+
+PRESETS: Mapping[PresetName, Mapping[str, Any]] = MappingProxyType(
+    {
+        "paper": MappingProxyType(
+            {
+                "acceleration": 0.0,
+                "sway": 0.0,
+                "tilt": 0.0,
+                "rotation": 0.0,
+                "scale_change": 1.0,
+                "mirror": 0.0,
+                "camera_pan": 0.0,
+                "camera_zoom": 1.0,
+                "camera_rotation": 0.0,
+            }
+        ),
+        "rich": MappingProxyType({}),
+        "hard": MappingProxyType(
+            {
+                "area": (0.005, 0.15),
+                "displacement": (0.2, 0.8),
+                "acceleration": 1.2,
+                "sway": 0.05,
+                "tilt": 45.0,
+                "rotation": 120.0,
+                "scale_change": 2.5,
+                "camera_pan": 0.15,
+                "camera_zoom": 1.25,
+                "camera_rotation": 6.0,
+                "first_visible": 0.3,
+                "in_frame": 0.5,
+            }
+        ),
+    }
+)
+"""Values of :class:`~synth.config.SceneConfig` that differ from its defaults; the defaults are ``rich``."""

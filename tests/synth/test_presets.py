@@ -1,0 +1,72 @@
+"""What each preset promises, seen in the scenes that it draws."""
+
+import numpy as np
+import pytest
+
+from synth.bank import PictureBank
+from synth.builtin import BuiltinBackgrounds, BuiltinObjects
+from synth.compose import compose_scene
+from synth.config import SynthConfig, make_config
+from synth.motion import frame_moments
+from synth.presets import PRESETS, PresetName
+from synth.scene import Scene
+
+
+@pytest.fixture(scope="module")
+def bank() -> PictureBank:
+    return PictureBank(BuiltinObjects(), BuiltinBackgrounds())
+
+
+def drawn(bank: PictureBank, preset: PresetName, count: int = 12) -> list[Scene]:
+    config = make_config({}, preset=preset)
+    return [compose_scene(config, 0, index, bank) for index in range(count)]
+
+
+def path(item_x: tuple[float, ...], item_y: tuple[float, ...], aspect: float) -> np.ndarray:
+    """Places over time in frame diagonals, ``(9, 2)``."""
+    moments = frame_moments(9)
+    return np.stack([moments.values(item_x) * aspect, moments.values(item_y)], axis=1) / np.hypot(1, aspect)
+
+
+def test_paper_pastes_one_to_five_objects_and_moves_them_straight_over_a_still_photograph(bank: PictureBank) -> None:
+    counts = set()
+    for scene in drawn(bank, "paper", 25):
+        camera = scene.camera
+        assert (camera.x, camera.y, camera.zoom, camera.rotation) == ((0.0,), (0.0,), (1.0,), (0.0,))
+        assert not scene.background.mirrored
+        counts.add(len(scene.objects))
+        for item in scene.objects:
+            assert len(item.size) == 1 and item.rotation == (0.0,) and not item.mirrored
+            places = path(item.x, item.y, scene.aspect)
+            np.testing.assert_allclose(np.diff(places, 2, axis=0), 0, atol=1e-5)
+            assert 0.09 < np.hypot(*(places[-1] - places[0])) < 0.41
+    assert counts == {1, 2, 3, 4, 5}
+
+
+def test_rich_is_the_default() -> None:
+    assert make_config({}) == make_config({}, preset="rich") == SynthConfig()
+
+
+def test_hard_moves_farther_and_shows_less(bank: PictureBank) -> None:
+    def means(preset: PresetName) -> tuple[float, float, float]:
+        items = [(scene.aspect, item) for scene in drawn(bank, preset, 25) for item in scene.objects]
+        lengths = [np.hypot(*np.diff(path(item.x, item.y, aspect), axis=0).T).sum() for aspect, item in items]
+        sizes = [item.size[0] for _, item in items]
+        turns = [abs(item.rotation[-1] - item.rotation[0]) for _, item in items]
+        return float(np.mean(lengths)), float(np.mean(sizes)), float(np.mean(turns))
+
+    (length, size, turn), (hard_length, hard_size, hard_turn) = means("rich"), means("hard")
+    assert hard_length > 1.4 * length
+    assert hard_size < 0.8 * size
+    assert hard_turn > 2 * turn
+
+
+def test_given_values_win_over_the_preset() -> None:
+    config = make_config({"scene": {"tilt": 3.0}}, ["scene.sway=0.01"], preset="paper")
+    assert (config.scene.tilt, config.scene.sway, config.scene.rotation) == (3.0, 0.01, 0.0)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_value_of_a_preset_differs_from_the_default(preset: PresetName) -> None:
+    default = SynthConfig().scene.model_dump()
+    assert all(default[key] != value for key, value in PRESETS[preset].items())
