@@ -30,6 +30,11 @@ class Served:
     latency_seconds: float = 0.0
 
 
+def etag(status: os.stat_result) -> str:
+    """Text that changes when a file does."""
+    return f'"{status.st_mtime_ns:x}-{status.st_size:x}"'
+
+
 class FileHandler(BaseHTTPRequestHandler):
     """Answers GET and HEAD of plain files in one folder, whole or one range, over connections that stay open."""
 
@@ -75,7 +80,7 @@ class FileHandler(BaseHTTPRequestHandler):
                 self.send_header("Content-Range", f"bytes {first}-{last}/{status.st_size}")
             self.send_header("Accept-Ranges", "bytes")
             self.send_header("Content-Length", str(last - first + 1))
-            self.send_header("ETag", f'"{status.st_mtime_ns:x}-{status.st_size:x}"')
+            self.send_header("ETag", etag(status))
             self.end_headers()
             if self.command == "GET":
                 self.send_body(file.fileno(), first, last + 1 - first)

@@ -1,6 +1,6 @@
 """Files of remote shard sets on the local disk: shared by processes, limited in size, least recently used go first.
 
-    <cache>/lock                            held while somebody makes room
+    <cache>/lock                            held while somebody makes room or adds a file
     <cache>/<set>-<digest>/dataset.json     the digest is that of the URL and of this very file, so that a set that
     <cache>/<set>-<digest>/index.arrow      changes on its server gets a folder of its own
     <cache>/<set>-<digest>/<set>-000000.tar
@@ -146,7 +146,8 @@ class FileCache:
                 if found == wanted.crc32c:
                     os.fsync(part)
                     cached = _mapped(incoming)  # before it gets its name: from then on it may be evicted
-                    incoming.rename(path)
+                    with _alone(self._root):  # whoever lists the files sees one name, not both and not none
+                        incoming.rename(path)
                     return Cached(path, cached.data, cached.inode)
         except BaseException:
             incoming.unlink(missing_ok=True)
@@ -178,9 +179,7 @@ class FileCache:
             time.sleep(_POLL_SECONDS)
 
     def _reserve(self, part: int, size: int) -> bool:
-        descriptor = os.open(self._root / _LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with _alone(self._root):
             held = sorted(_files(self._root), key=lambda file: file.used)
             excess = sum(file.size for file in held) + size - self._max_bytes
             for file in held:
@@ -192,8 +191,6 @@ class FileCache:
             if excess <= 0:
                 os.ftruncate(part, size)
             return excess <= 0
-        finally:
-            os.close(descriptor)
 
 
 class _Incoming:
@@ -238,6 +235,17 @@ def _files(root: Path) -> Iterator[_Held]:
 
 
 @contextmanager
+def _alone(root: Path) -> Iterator[None]:
+    """Keeps other processes and threads from making room or adding files meanwhile."""
+    descriptor = os.open(root / _LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
 def _claimed(part: Path) -> Iterator[int | None]:
     """Creates and locks a ``.part`` for the time of the block; None when another process has it, or just had."""
     try:
@@ -256,9 +264,9 @@ def _abandoned(part: Path) -> bool:
     try:
         descriptor = os.open(part, os.O_RDWR)
     except FileNotFoundError:
-        return True
+        return False  # given up or finished in this very moment: look again
     try:
-        return _locked(descriptor)
+        return _locked(descriptor) and _is_same(part, descriptor)
     finally:
         os.close(descriptor)
 

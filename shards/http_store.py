@@ -125,8 +125,11 @@ class HttpStore:
         while (link := self._take_idle(server)) is not None:
             try:
                 return link, link.ask(path, headers)
-            except (OSError, http.client.HTTPException):
+            except ConnectionError:
                 link.connection.close()  # servers close idle connections at any time; that is no failure
+            except (OSError, http.client.HTTPException) as error:
+                link.connection.close()
+                raise BrokenTransferError(_cause(error)) from error
         link = self._connect(server, parts)
         try:
             return link, link.ask(path, headers)
