@@ -307,12 +307,13 @@ def _place_windows(
     spare = sides * _ONE - extents  # negative where the picture is smaller than the window
     least, most = spare.clamp(max=0), spare.clamp(min=0)
     shown = (first_masks != 0) & (first_masks != VOID)
-    tried = least[:, None] + ((spare.abs()[:, None] * torch.from_numpy(drawn.windows).to(device)) >> 32)  # (B, J, 2)
+    unscaled = (steps == _ONE)[:, None]  # then windows start at whole pixels, so that nothing is interpolated
+    choice = spare.abs() + unscaled * _ONE
+    tried = least[:, None] + (choice[:, None] * torch.from_numpy(drawn.windows).to(device) >> 32)  # (B, J, 2)
     anchor = _pick_pixel(shown, torch.from_numpy(drawn.anchors).to(device)) * _ONE + _ONE // 2  # (B, 2)
     around = torch.minimum(torch.maximum(anchor - extents // 2, least), most)
     starts = torch.cat([tried, around[:, None]], 1)  # (B, J + 1, 2)
-    unscaled = (steps == _ONE)[:, None, None]
-    starts = torch.where(unscaled, starts >> 16 << 16, starts)  # whole pixels, so that nothing is interpolated
+    starts = torch.where(unscaled[:, None], starts >> 16 << 16, starts)
     counts = _count_shown(shown, starts, starts + extents[:, None])  # (B, J + 1)
     enough = counts * _ONE * _ONE >= min_object_pixels * steps[:, None] ** 2
     order = torch.arange(starts.shape[1], 0, -1, device=device)
