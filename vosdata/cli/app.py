@@ -12,17 +12,17 @@ from shards.errors import VosDataError
 USAGE_ERROR: Any = typer.BadParameter.__mro__[1]
 
 COMMANDS = {
-    "synth": "Make SynthVOS: cut-out objects moving over photographs, as shards.",
+    "synth": "Make SynthVOS: cut-out objects moving over photographs.",
     "shard": "Pack DAVIS, YouTube-VOS and look-alike folders into shards.",
     "train": "Train A-GAME from shards.",
-    "eval": "Segment a shard set or dataset with a checkpoint and score it.",
-    "score": "Score predicted masks against the truth, as the official tools do.",
-    "segment": "Segment a video or a folder of frames from its first mask.",
+    "eval": "Segment a dataset with a checkpoint and score it.",
+    "score": "Score predicted masks as the official tools do.",
+    "segment": "Segment a video from its first mask.",
     "inspect": "Say what a folder, shard set or checkpoint holds.",
     "verify": "Check every byte of a shard set against its checksums.",
-    "index": "Make the index of a folder of tars anew, vosdata's own or others'.",
-    "export": "Write shard sets as parquet, DAVIS, YouTube-VOS or WebDataset, and read them back.",
-    "view": "Show a shard set, folder or run as a picture, video or page.",
+    "index": "Make the index of a folder of tars anew.",
+    "export": "Write shard sets as parquet, DAVIS, YouTube-VOS, tars.",
+    "view": "Show sequences and masks as picture, video or page.",
     "bench": "Measure how fast a shard set streams on this machine.",
     "demo": "The whole road on built-in pictures, with no download.",
 }
