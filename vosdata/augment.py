@@ -231,17 +231,19 @@ def _crop(frames: Tensor, masks: Tensor, augmentation: TensorAugmentation, drawn
     new_frames = frames.new_empty((num_batch, num_frames, *size, 3))
     plain = augmentation.scale == (1.0, 1.0)
     padding = torch.tensor(PADDING, dtype=torch.uint8, device=device)
-    for number in range(num_batch):
+    for number, step in enumerate(drawn.steps.tolist()):
         row, column = _Line.at(rows[number], height), _Line.at(columns[number], width)
-        outside = ~(row.inside[:, None] & column.inside)  # (H', W')
         mask = masks[number].index_select(1, row.nearest).index_select(2, column.nearest)
-        new_masks[number] = mask.masked_fill_(outside, VOID)
         picture = frames[number].permute(0, 2, 3, 1)  # (T, H, W, 3)
         if plain:
             picture = picture.index_select(1, row.nearest).index_select(2, column.nearest)
         else:
             picture = _interpolate(picture, row, column)
-        new_frames[number] = torch.where(outside[..., None], padding, picture)
+        if step * size[0] > height * _ONE or step * size[1] > width * _ONE:  # the window is larger than the picture
+            outside = ~(row.inside[:, None] & column.inside)  # (H', W')
+            mask.masked_fill_(outside, VOID)
+            picture = torch.where(outside[..., None], padding, picture)
+        new_masks[number], new_frames[number] = mask, picture
     return new_frames.permute(0, 1, 4, 2, 3), new_masks
 
 

@@ -253,6 +253,39 @@ def test_the_batch_holds_what_pillow_reads_from_the_tar(tiny_sets: dict[str, Pat
     assert (void > 0) == (name == "alpha")
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"objects": 2, "later": "void"},
+        {"objects": 2, "later": "given", "gap": 2},
+        {"objects": "all", "later": "void", "reverse": 1.0},
+        {"objects": "all", "later": "background", "gap": (1, 2), "reverse": 0.5},
+        {"objects": "one", "later": "void"},
+    ],
+)
+def test_objects_gaps_and_directions_arrive_as_pixels(tiny_sets: dict[str, Path], options: dict[str, Any]) -> None:
+    tar = members(tiny_sets["beta"])
+    shown = Counter[int]()
+    settings: dict[str, Any] = {"snippet": 4, "batch": 3, "epoch_size": 30, "seed": 3, "engine": "threads", **options}
+    with SnippetStream(tiny_sets["beta"], **settings) as stream:
+        for batch in stream:
+            for place in range(len(batch)):
+                snippet = stream.snippet(batch.position + place)
+                frames, masks = read_independently(tar, snippet)
+                assert np.array_equal(batch.frames[place].permute(0, 2, 3, 1).numpy(), frames)
+                for ours, mask in zip(batch.masks[place].numpy(), masks, strict=True):
+                    wanted = np.full_like(ours, 255 if mask is None else 0)
+                    for number, object_id in enumerate(snippet.objects, start=1):
+                        wanted[mask == object_id] = object_id if options["objects"] == "all" else number
+                    for object_id in snippet.void_objects:
+                        wanted[mask == object_id] = 255
+                    assert np.array_equal(ours, wanted)
+                shown[len(snippet.objects)] += 1
+                shown[-1] += len(snippet.void_objects)
+    assert (shown[-1] > 0) == (options["later"] == "void" and options.get("reverse", 0) == 0)
+    assert shown[2] > 0 or options["objects"] == "one"
+
+
 def test_pictures_in_a_shard_take_the_fast_decoder(tiny_sets: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(data: Any) -> None:
         raise AssertionError("decoded the slow way")
