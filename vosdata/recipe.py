@@ -18,6 +18,7 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     ValidationError,
+    model_validator,
 )
 
 from shards.errors import RecipeError
@@ -95,6 +96,18 @@ class ModelRecipe(Section):
     batch_norm: Literal["per_frame", "joint", "frozen"] = "per_frame"
     """Batch statistics of trained stages: of one time-step (published), of the whole batch, or the running ones."""
 
+    appearance: Literal["mixture", "unimodal", "none"] = "mixture"
+    """The appearance module: two Gaussians each for background and target, only the base ones, or no module."""
+
+    appearance_output: Literal["scores", "posteriors"] = "scores"
+    """What the appearance module tells: scores (equation 8), or posteriors, their softmax (equation 7)."""
+
+    end_to_end: bool = True
+    """Whether gradients flow through the fit of the appearance model (equation 3)."""
+
+    mask_propagation: bool = True
+    """Whether there is a mask-propagation module."""
+
     appearance_channels: PositiveInt = 512
     """Channels in which the appearance module models target and background."""
 
@@ -114,7 +127,13 @@ class ModelRecipe(Section):
     """How the covariances of equation 3b are regularised: r outside of the weighted mean, or inside it as printed."""
 
     update_rate: Annotated[float, Field(ge=0, le=1)] = 0.1
-    """Learning rate lambda of equation 4."""
+    """Learning rate lambda of equation 4; 0 keeps the first frame's appearance model."""
+
+    @model_validator(mode="after")
+    def _something_tells_the_target(self) -> "ModelRecipe":
+        if self.appearance == "none" and not self.mask_propagation:
+            raise ValueError("should not have appearance none without mask_propagation: nothing would tell the target")
+        return self
 
     def config(self) -> "AGAMEConfig":
         """The network's configuration: these keys, less ``weights``."""

@@ -11,7 +11,7 @@ from scipy.stats import multivariate_normal
 
 from vosdata.models.agame import appearance as module
 from vosdata.models.agame.appearance import AppearanceModule, Mixture
-from vosdata.models.agame.config import RegulariserMode
+from vosdata.models.agame.config import AGAMEConfig, RegulariserMode
 
 Array = NDArray[np.float64]
 BOTH: tuple[RegulariserMode, ...] = ("published", "paper")
@@ -55,7 +55,8 @@ def _tensors(*arrays: Array) -> list[torch.Tensor]:
 
 def _module(r: Array, mode: RegulariserMode = "published", rate: float = 0.1) -> AppearanceModule:
     """A float64 module whose softplus-ed regulariser is r, and whose projection is never used."""
-    appearance = AppearanceModule(5, r.shape[1], mode, rate).double()
+    config = AGAMEConfig(appearance_channels=r.shape[1], regulariser=mode, update_rate=rate)
+    appearance = AppearanceModule(5, config).double()
     with torch.no_grad():
         appearance.regulariser.copy_(torch.from_numpy(np.log(np.expm1(r))))
     return appearance

@@ -30,7 +30,7 @@ def test_mask_propagation_is_three_layers_of_the_concatenated_inputs() -> None:
 
 
 def test_fusion_is_two_layers_of_scores_and_propagated_mask_and_a_predictor() -> None:
-    fusion = FusionModule(3, 6, 4).double()
+    fusion = FusionModule(4, 3, 6, 4).double()
     scores, propagated = _random(2, 4, 5, 6), _random(2, 3, 5, 6, seed=1)
     x = conv2d(torch.cat([scores, propagated], 1), fusion.join.weight, fusion.join.bias, padding=1).relu()
     x = conv2d(x, fusion.encode.weight, fusion.encode.bias, padding=1).relu()
@@ -53,7 +53,7 @@ def test_upsampling_convolves_lateral_features_and_the_doubled_encoding() -> Non
 
 
 def test_gradients_of_each_head_are_the_finite_differences() -> None:
-    propagation, fusion = PropagationModule(2, 2).double(), FusionModule(2, 3, 2).double()
+    propagation, fusion = PropagationModule(2, 2).double(), FusionModule(4, 2, 3, 2).double()
     upsampling = UpsamplingModule(2, 2, 2, 2).double()
 
     def propagate(deep: torch.Tensor, first: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -89,7 +89,7 @@ def test_gradients_through_time_are_the_finite_differences(tiny_config: AGAMECon
 
 
 def test_logits_are_float32_under_autocast() -> None:
-    fusion, upsampling = FusionModule(3, 6, 4), UpsamplingModule(4, 3, 2, 5)
+    fusion, upsampling = FusionModule(4, 3, 6, 4), UpsamplingModule(4, 3, 2, 5)
     laterals = Laterals(torch.zeros(1, 5, 4, 4), torch.zeros(1, 5, 8, 8))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         encoding, coarse = fusion(torch.zeros(1, 4, 2, 2), torch.zeros(1, 3, 2, 2))
@@ -100,7 +100,7 @@ def test_logits_are_float32_under_autocast() -> None:
 
 def test_differences_of_large_scores_survive_bfloat16_autocast() -> None:
     """Near -300 neighbouring bfloat16 numbers are 2 apart; the scores here differ by about 1."""
-    fusion = FusionModule(3, 16, 8)
+    fusion = FusionModule(4, 3, 16, 8)
     with torch.no_grad():  # blind to what all components have in common
         fusion.join.weight[:, :4] -= fusion.join.weight[:, :4].mean(1, keepdim=True)
     scores = torch.randn(2, 4, 6, 6, generator=torch.Generator().manual_seed(0)) - 300

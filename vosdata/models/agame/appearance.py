@@ -1,9 +1,9 @@
 """The generative appearance module: a Gaussian mixture of target and background that is fitted in closed form.
 
 Letters: N targets, K components, D feature channels, P positions (h * w of the feature map). The components are, in
-order, background, target, residual background, residual target. Wherever features and targets meet, the features' batch
-is N, or 1 for several targets in the same frame. Everything here is computed in float32 or wider, also under autocast:
-scores are sums over hundreds of channels whose differences decide.
+order, background, target, residual background, residual target; a unimodal module has the first two. Wherever features
+and targets meet, the features' batch is N, or 1 for several targets in the same frame. Everything here is computed in
+float32 or wider, also under autocast: scores are sums over hundreds of channels whose differences decide.
 
 Source: A-GAME paper, section 3.2; symbols: x features, alpha assignments, mu means, Sigma (diagonal) variances, r
 regulariser, lambda update rate, s scores.
@@ -14,10 +14,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from vosdata.models.agame.config import RegulariserMode
+from vosdata.models.agame.config import AGAMEConfig, RegulariserMode
 from vosdata.models.agame.precision import widen
 
-NUM_COMPONENTS = 4
+_NUM_BASE = 2
 _PSEUDO_COUNT = 1.0  # pixels; "published" mode
 _LEAST_MASS = 1e-3  # pixels; "paper" mode, where equation 3 divides by the mass: keeps an empty component finite
 _INITIAL_REGULARISER = -2.0  # softplus(-2) = 0.127
@@ -103,17 +103,16 @@ class AppearanceModule(nn.Module):
 
     Args:
         in_channels: channels of the deep features.
-        channels: D, channels of the features that are modelled.
-        mode: how the covariance is regularised, see :func:`estimate`.
-        update_rate: lambda of equation 4.
+        config: the network's; its ``appearance`` is not "none".
     """
 
-    def __init__(self, in_channels: int, channels: int, mode: RegulariserMode, update_rate: float) -> None:
+    def __init__(self, in_channels: int, config: AGAMEConfig) -> None:
         super().__init__()
-        self.mode: RegulariserMode = mode
-        self.update_rate = update_rate
-        self.projection = nn.Conv2d(in_channels, channels, 1)
-        self.regulariser = nn.Parameter(torch.full((NUM_COMPONENTS, channels), _INITIAL_REGULARISER))
+        self.config = config
+        self.mode: RegulariserMode = config.regulariser
+        self.projection = nn.Conv2d(in_channels, config.appearance_channels, 1)
+        first = torch.full((config.num_components, config.appearance_channels), _INITIAL_REGULARISER)
+        self.regulariser = nn.Parameter(first, requires_grad=config.end_to_end)
         """Before softplus, float (K, D). The paper leaves open how r stays positive; softplus is the published way."""
 
     def initialise(self, generator: torch.Generator) -> None:
@@ -136,21 +135,50 @@ class AppearanceModule(nn.Module):
             features: x, float (N or 1, D, P).
             mask: alpha of background and target (equation 5), float (N, 2, P), adding up to 1.
         """
-        with torch.autocast(features.device.type, enabled=False):
+        learns = self.config.end_to_end and torch.is_grad_enabled()
+        with torch.autocast(features.device.type, enabled=False), torch.set_grad_enabled(learns):
             mask = widen(mask)
             regulariser = nn.functional.softplus(widen(self.regulariser))
-            base, distances = estimate(features, mask, regulariser[:2], self.mode)
+            base, distances = estimate(features, mask, regulariser[:_NUM_BASE], self.mode)
+            if self.config.appearance == "unimodal":
+                return base
             posteriors = component_posteriors(scores_of(distances, base.variances))
-            residual, _ = estimate(features, residual_assignments(posteriors, mask), regulariser[2:], self.mode)
+            residual, _ = estimate(features, residual_assignments(posteriors, mask), regulariser[_NUM_BASE:], self.mode)
             return Mixture(
                 torch.cat([base.means, residual.means], 1), torch.cat([base.variances, residual.variances], 1)
             )
 
     def update(self, mixture: Mixture, features: Tensor, mask: Tensor) -> Mixture:
         """Moves the mixture towards what this frame shows (Algorithm 1, line 11); arguments as :meth:`fit`."""
-        return blend(mixture, self.fit(features, mask), self.update_rate)
+        rate = self.config.update_rate
+        return blend(mixture, self.fit(features, mask), rate) if rate else mixture
 
     def forward(self, features: Tensor, mixture: Mixture) -> Tensor:
-        """Scores features (N or 1, D, P): float (N, K, P) (Algorithm 1, lines 1 to 3)."""
+        """Scores features (N or 1, D, P): float (N, K, P) (Algorithm 1, lines 1 to 3), or their posteriors."""
         with torch.autocast(features.device.type, enabled=False):
-            return component_scores(features, mixture)
+            scores = component_scores(features, mixture)
+            return scores if self.config.appearance_output == "scores" else component_posteriors(scores)
+
+
+class NoAppearance(nn.Module):
+    """Stands where the appearance module was taken out (Table 1, "No appearance module"): no component, no score."""
+
+    def initialise(self, generator: torch.Generator) -> None:
+        """Has no weights to draw."""
+
+    def project(self, deep: Tensor) -> Tensor:
+        """No channel of the deep features (N, C16, h, w): float (N, 0, P)."""
+        return deep[:, :0].flatten(2)
+
+    def fit(self, features: Tensor, mask: Tensor) -> Mixture:
+        """No component of N targets: float (N, 0, 0)."""
+        nothing = features.new_empty(len(mask), 0, 0)
+        return Mixture(nothing, nothing)
+
+    def update(self, mixture: Mixture, features: Tensor, mask: Tensor) -> Mixture:
+        """The mixture as it was."""
+        return mixture
+
+    def forward(self, features: Tensor, mixture: Mixture) -> Tensor:
+        """No score: float (N, 0, P)."""
+        return features.expand(len(mixture.means), -1, -1)

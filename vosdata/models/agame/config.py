@@ -6,6 +6,8 @@ from typing import Literal, get_args
 from vosdata.models.resnet import BackboneName, BatchNormMode, StageName
 
 RegulariserMode = Literal["published", "paper"]
+AppearanceMode = Literal["mixture", "unimodal", "none"]
+AppearanceOutput = Literal["scores", "posteriors"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,21 @@ class AGAMEConfig:
     keep_classifier: bool = False
     """Keeps the backbone's unused classifier (ResNet-101: 2,049,000 frozen parameters), as the published weights do."""
 
+    appearance: AppearanceMode = "mixture"
+    """What the appearance module models background and target with: two Gaussians each, "unimodal" the base one of each
+    (without the residual components of equation 6), "none" no module at all. Ablations of the paper's Table 1."""
+
+    appearance_output: AppearanceOutput = "scores"
+    """What the fusion module is given: the scores of equation 8, or the "posteriors" of equation 7, their softmax
+    (Table 1, "Appearance SoftMax")."""
+
+    end_to_end: bool = True
+    """Whether gradients flow through the fit of equation 3. If not (Table 1, "No end-to-end"), the mixture is a
+    constant to what is learnt: features learn by being scored alone, and the regulariser keeps its first value."""
+
+    mask_propagation: bool = True
+    """Whether there is a mask-propagation module; without it (Table 1) the fusion module sees the appearance alone."""
+
     appearance_channels: int = 512
     """Channels D in which the appearance module models target and background, >= 1."""
 
@@ -55,7 +72,7 @@ class AGAMEConfig:
     next to no mass, where the printed form is undefined."""
 
     update_rate: float = 0.1
-    """Learning rate lambda of equation 4, 0 <= lambda <= 1; 0 keeps the first frame's model."""
+    """Learning rate lambda of equation 4, 0 <= lambda <= 1; 0 keeps the first frame's model (Table 1, "No update")."""
 
     def __post_init__(self) -> None:
         for key, kind in (
@@ -63,6 +80,8 @@ class AGAMEConfig:
             ("train_from", StageName),
             ("batch_norm", BatchNormMode),
             ("regulariser", RegulariserMode),
+            ("appearance", AppearanceMode),
+            ("appearance_output", AppearanceOutput),
         ):
             if getattr(self, key) not in get_args(kind):
                 raise ValueError(f"{key} must be one of {', '.join(get_args(kind))}, got {getattr(self, key)!r}")
@@ -71,6 +90,13 @@ class AGAMEConfig:
                 raise ValueError(f"{key} must be at least 1, got {getattr(self, key)}")
         if not 0 <= self.update_rate <= 1:
             raise ValueError(f"update_rate must lie in [0, 1], got {self.update_rate}")
+        if self.appearance == "none" and not self.mask_propagation:
+            raise ValueError('appearance must not be "none" without mask_propagation: nothing would tell the target')
+
+    @property
+    def num_components(self) -> int:
+        """K, components of the mixture, and channels that the appearance module gives to the fusion module."""
+        return {"mixture": 4, "unimodal": 2, "none": 0}[self.appearance]
 
 
 _MODULES = ("appearance", "propagation", "fusion", "encoding", "upsampling")

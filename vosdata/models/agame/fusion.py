@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d
 
-from vosdata.models.agame.appearance import NUM_COMPONENTS
 from vosdata.models.agame.precision import precisely
 
 
@@ -15,14 +14,16 @@ class FusionModule(nn.Module):
     """Two 3x3 convolutions to the coarse mask encoding, and a 1x1 convolution to the coarse mask.
 
     Args:
-        propagation_channels: channels that come from the mask-propagation module.
+        num_scores: K, channels that come from the appearance module; 0 without one.
+        propagation_channels: channels that come from the mask-propagation module; 0 without one.
         channels: channels between the two layers.
         encoding_channels: channels of the coarse mask encoding.
     """
 
-    def __init__(self, propagation_channels: int, channels: int, encoding_channels: int) -> None:
+    def __init__(self, num_scores: int, propagation_channels: int, channels: int, encoding_channels: int) -> None:
         super().__init__()
-        self.join = nn.Conv2d(NUM_COMPONENTS + propagation_channels, channels, 3, padding=1)
+        self.num_scores = num_scores
+        self.join = nn.Conv2d(num_scores + propagation_channels, channels, 3, padding=1)
         self.encode = nn.Conv2d(channels, encoding_channels, 3, padding=1)
         self.predict = nn.Conv2d(encoding_channels, 2, 1)
 
@@ -30,16 +31,22 @@ class FusionModule(nn.Module):
         """Joins what the two modules say.
 
         Args:
-            scores: of the appearance module, float32 or wider (N, 4, h, w).
+            scores: of the appearance module, float32 or wider (N, K, h, w).
             propagated: of the mask-propagation module, float (N, C, h, w).
 
         Returns:
             the coarse mask encoding (N, E, h, w) and the coarse mask's logits (N, 2, h, w) in float32 or wider.
         """
-        of_scores, of_propagated = torch.split(self.join.weight, [NUM_COMPONENTS, propagated.shape[1]], 1)
+        encoding: Tensor = self.encode(self._join(scores, propagated).relu_()).relu_()
+        return encoding, precisely(self.predict, encoding)
+
+    def _join(self, scores: Tensor, propagated: Tensor) -> Tensor:
+        """The first layer, as the sum of its terms: that of the scores is precise, that of the mask is not."""
+        if not self.num_scores:
+            unscored: Tensor = self.join(propagated)
+            return unscored
+        of_scores, of_propagated = torch.split(self.join.weight, [self.num_scores, propagated.shape[1]], 1)
         # Scores are in the hundreds and their differences count: bfloat16 has no digits left for them.
         with torch.autocast(scores.device.type, enabled=False):
             joined = conv2d(scores, of_scores, self.join.bias, padding=1)
-        joined = (joined + conv2d(propagated, of_propagated, padding=1)).relu_()
-        encoding: Tensor = self.encode(joined).relu_()
-        return encoding, precisely(self.predict, encoding)
+        return joined + conv2d(propagated, of_propagated, padding=1) if propagated.shape[1] else joined

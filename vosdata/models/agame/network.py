@@ -10,10 +10,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from vosdata.models.agame.appearance import AppearanceModule, Mixture
+from vosdata.models.agame.appearance import AppearanceModule, Mixture, NoAppearance
 from vosdata.models.agame.config import AGAMEConfig
 from vosdata.models.agame.fusion import FusionModule
-from vosdata.models.agame.propagation import PropagationModule
+from vosdata.models.agame.propagation import NoPropagation, PropagationModule
 from vosdata.models.agame.upsampling import UpsamplingModule, enlarge
 from vosdata.models.resnet import Features, ResNet
 
@@ -63,9 +63,11 @@ class AGAME(nn.Module):
             config.backbone, config.backbone_width, config.train_from, config.batch_norm, config.keep_classifier
         )
         shallow, middle, deep = self.backbone.channels
-        self.appearance = AppearanceModule(deep, config.appearance_channels, config.regulariser, config.update_rate)
-        self.propagation = PropagationModule(deep, config.propagation_channels)
-        self.fusion = FusionModule(config.propagation_channels, config.fusion_channels, config.encoding_channels)
+        has_mask = config.mask_propagation
+        self.appearance = NoAppearance() if config.appearance == "none" else AppearanceModule(deep, config)
+        self.propagation = PropagationModule(deep, config.propagation_channels) if has_mask else NoPropagation()
+        propagated = config.propagation_channels if has_mask else 0
+        self.fusion = FusionModule(config.num_components, propagated, config.fusion_channels, config.encoding_channels)
         self.upsampling = UpsamplingModule(config.encoding_channels, middle, shallow, config.upsampling_channels)
         std = torch.tensor(_IMAGENET_STD).reshape(3, 1, 1)
         self.register_buffer("_scale", 1 / (255 * std), persistent=False)

@@ -61,3 +61,19 @@ class PropagationModule(nn.Module):
         pyramid = torch.cat([level(gathered) for level in self.pyramid], 1).relu_()
         mixed: Tensor = self.mix(pyramid)
         return mixed.relu_()
+
+
+class NoPropagation(nn.Module):
+    """Stands where the mask-propagation module was taken out (Table 1, "No mask-prop module"): no channel."""
+
+    def project(self, deep: Tensor) -> Tensor:
+        """No channel of this frame's features: (N, C16, h, w) to (N, 0, h, w)."""
+        return deep[:, :0]
+
+    def refer(self, first_deep: Tensor, first_mask: Tensor) -> Tensor:
+        """No channel of N targets, (N, 0, h, w)."""
+        return first_mask[:, :0]
+
+    def forward(self, projected: Tensor, reference: Tensor, previous_mask: Tensor) -> Tensor:
+        """No channel of N targets, (N, 0, h, w)."""
+        return reference
