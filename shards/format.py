@@ -9,16 +9,22 @@ A shard set is a folder that holds all records of one split of one dataset::
 
 **Shard.** A record's members are adjacent and in this order: ``KEY.json``, then for each frame in order of time
 ``KEY.frame00000.jpg`` (``.png`` when the stored picture is a PNG) and, when the frame is annotated,
-``KEY.mask00000.png``. The number is the frame number, with at least 5 digits. KEY is the sequence name,
-percent-encoded to ASCII without a dot (:func:`shards.writer.key_of`). Headers are fixed: mode 0644, uid, gid and
-mtime 0, no user names; so a header is a function of name and size alone. Each member is padded with zeros to 512 bytes;
-two zero blocks end the tar. Shard numbers may have gaps: a shard in which every record was skipped has no tar.
+``KEY.mask00000.png``; behind them the *extras*, if any. The number is the frame number, with at least 5 digits. KEY is
+the sequence name, percent-encoded to ASCII without a dot (:func:`shards.writer.key_of`). Headers are fixed: mode 0644,
+uid, gid and mtime 0, no user names; so a header is a function of name and size alone. Each member is padded with zeros
+to 512 bytes; two zero blocks end the tar. Shard numbers may have gaps: a shard in which every record was skipped has no
+tar.
 
 **Image.** A JPEG or PNG file; the original bytes where the source was packed at native size.
 
 **Mask.** An 8-bit palette PNG with the DAVIS palette whose indices are the object ids: 0 background, 1..254 objects,
 255 void. Rows are unfiltered and the zlib stream is one IDAT chunk, so that it decodes at the speed of inflating
 (:mod:`shards.masks`). An unannotated frame has no mask member.
+
+**Extras.** Further files of frames, such as exact truth of a synthetic video: ``KEY.amodal00000.png``, a word of 1 to 7
+letters that means neither frame nor mask to :mod:`shards.layout`, the frame number, a suffix of 1 to 3 letters or
+digits. They are ordered by name (``amodal.png``), then by frame; a frame may lack any. What is in them is the business
+of whoever writes them and of the record JSON.
 
 **Record JSON.** One object with the same keys and types in every record of a set: ``key``, ``sequence``, ``height``,
 ``width``, ``frame_numbers`` (list of int), ``annotated`` (list of bool), ``object_ids`` (list of int), ``source``,
@@ -40,6 +46,8 @@ order of shard and place in it. For a record of T frames and N objects; lists ar
     object_ids                           list<uint8>     N, ascending, every id seen in the record
     areas                                list<int32>     T*N, pixels, 0 where absent or unannotated
     boxes                                list<int32>     T*N*4, x0, y0, x1, y1, end-exclusive, 0 where the area is 0
+    extra_names                          utf8            names of the record's K extras in order, separated by spaces
+    extra_offsets, extra_sizes, extra_crcs  list<int64, int32, uint32>  K*T, all 0 where a frame lacks the extra
     ==================================== =============== =============================================================
 
 Offsets count bytes from the shard's start to the member's data (after its header).
@@ -99,6 +107,9 @@ RECORD_KEYS = (
 )
 """The keys that every record JSON has, in this order."""
 
+EXTRA_NAME = re.compile(r"(?P<word>[a-z]{1,7})\.(?P<suffix>[a-z0-9]{1,3})")
+"""Names of extras; so short that with the longest key they fit a plain tar header."""
+
 _SET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
@@ -136,6 +147,12 @@ def image_member(key: str, number: int, suffix: str) -> str:
 def mask_member(key: str, number: int) -> str:
     """Member name of a frame's mask."""
     return f"{key}.mask{number:05d}.png"
+
+
+def extra_member(key: str, number: int, name: str) -> str:
+    """Member name of a frame's extra; ``name`` is a word and a suffix, such as ``amodal.png``."""
+    word, _, suffix = name.partition(".")
+    return f"{key}.{word}{number:05d}.{suffix}"
 
 
 def padding(size: int) -> int:

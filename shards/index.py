@@ -6,7 +6,7 @@ cost no more to open than a thousand. The columns are specified in :mod:`shards.
 
 import threading
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from shards.errors import DamageError, ShardError
 from shards.format import INDEX_BATCH
 
-TEXT_COLUMNS = ("key", "sequence", "source", "licence", "provenance")
+TEXT_COLUMNS = ("key", "sequence", "source", "licence", "provenance", "extra_names")
 NUMBER_COLUMNS = {
     "shard": pa.int32(),
     "height": pa.int32(),
@@ -39,6 +39,9 @@ LIST_COLUMNS = {
     "object_ids": pa.uint8(),
     "areas": pa.int32(),
     "boxes": pa.int32(),
+    "extra_offsets": pa.int64(),
+    "extra_sizes": pa.int32(),
+    "extra_crcs": pa.uint32(),
 }
 SCHEMA = pa.schema(
     [pa.field(name, pa.utf8(), nullable=False) for name in TEXT_COLUMNS]
@@ -120,6 +123,18 @@ class IndexEntry:
     boxes: NDArray[np.int32]
     """``int32 (T, N, 4)``: x0, y0, x1, y1 in pixels, end-exclusive; 0 where the area is 0."""
 
+    extra_names: tuple[str, ...] = ()
+    """Names of the record's K extras, ascending, such as ``"amodal.png"``."""
+
+    extra_offsets: NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 0), np.int64))
+    """``int64 (K, T)``: byte offsets in the shard, 0 where a frame lacks the extra; ``(0, 0)`` without extras."""
+
+    extra_sizes: NDArray[np.int32] = field(default_factory=lambda: np.zeros((0, 0), np.int32))
+    """``int32 (K, T)``: bytes, 0 where a frame lacks the extra."""
+
+    extra_crcs: NDArray[np.uint32] = field(default_factory=lambda: np.zeros((0, 0), np.uint32))
+    """``uint32 (K, T)``: CRC32C, 0 where a frame lacks the extra."""
+
     @property
     def num_frames(self) -> int:
         """T."""
@@ -133,12 +148,14 @@ class IndexEntry:
 def entries_to_batch(entries: list[IndexEntry]) -> pa.RecordBatch:
     """Puts entries into one record batch, row by row in the order given."""
     columns: list[pa.Array] = []
-    for field in SCHEMA:
-        values = [getattr(entry, field.name) for entry in entries]
-        if field.name in LIST_COLUMNS:
-            columns.append(_list_array(values, field.type))
+    for column in SCHEMA:
+        values = [getattr(entry, column.name) for entry in entries]
+        if column.name in LIST_COLUMNS:
+            columns.append(_list_array(values, column.type))
+        elif column.name == "extra_names":
+            columns.append(pa.array([" ".join(names) for names in values], column.type))
         else:
-            columns.append(pa.array(values, field.type))
+            columns.append(pa.array(values, column.type))
     return pa.RecordBatch.from_arrays(columns, schema=SCHEMA)
 
 
@@ -214,7 +231,15 @@ class IndexBatch:
         values["annotated"] = values["annotated"].view(np.bool_)
         values["areas"] = values["areas"].reshape(num_frames, num_objects)
         values["boxes"] = values["boxes"].reshape(num_frames, num_objects, 4)
+        self._shape_extras(values, num_frames)
         return IndexEntry(**values)
+
+    @staticmethod
+    def _shape_extras(values: dict[str, Any], num_frames: int) -> None:
+        names = values["extra_names"] = tuple(values["extra_names"].split())
+        shape = (len(names), num_frames) if names else (0, 0)
+        for column in ("extra_offsets", "extra_sizes", "extra_crcs"):
+            values[column] = values[column].reshape(shape)
 
 
 def _text_views(array: pa.StringArray) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:

@@ -9,7 +9,16 @@ from numpy.typing import NDArray
 
 from shards.codec import crc32c, image_size, image_suffix
 from shards.errors import BadFileError, DamageError, DatasetError
-from shards.format import BLOCK, END_OF_TAR, RECORD_KEYS, image_member, json_member, mask_member, padding
+from shards.format import (
+    BLOCK,
+    END_OF_TAR,
+    RECORD_KEYS,
+    extra_member,
+    image_member,
+    json_member,
+    mask_member,
+    padding,
+)
 from shards.index import IndexEntry
 from shards.layout import Layout
 from shards.masks import MaskStats, decode_mask, object_stats
@@ -85,6 +94,9 @@ class RecordIndexer:
         described = layout.json if fields else None
         text = {key: fields[key] if isinstance(fields.get(key), str) else "" for key in RECORD_KEYS}
         json_span = self._spans([described])
+        of_frames = [[members.get(number) for number in layout.frames] for members in layout.extras.values()]
+        extras = self._spans([member for row in of_frames for member in row])
+        extras = extras.reshape(3, len(of_frames), len(layout.frames) if of_frames else 0)
         return IndexEntry(
             key=layout.key,
             sequence=self._sequence(text["sequence"], layout.key),
@@ -108,6 +120,10 @@ class RecordIndexer:
             object_ids=objects.ids,
             areas=objects.areas,
             boxes=objects.boxes,
+            extra_names=tuple(layout.extras),
+            extra_offsets=extras[0],
+            extra_sizes=extras[1].astype(np.int32),
+            extra_crcs=extras[2].astype(np.uint32),
         )
 
     def _sequence(self, stated: str, key: str) -> str:
@@ -214,7 +230,9 @@ class RecordIndexer:
             names.append(image_member(layout.key, number, image_suffix(self._bytes(member))))
             if number in layout.masks:
                 names.append(mask_member(layout.key, number))
-        return names
+        return names + [
+            extra_member(layout.key, number, name) for name in layout.extras for number in layout.extras[name]
+        ]
 
     def _check_own_member(self, name: str, member: TarMember) -> None:
         place = f"{self._where}: member {member.name!r} at byte {member.header}"

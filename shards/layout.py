@@ -8,6 +8,7 @@ says what a member is::
     f00.jpg         m00.png           a short word and a number; also img, image, rgb, seg, label, gt, ... and f00.png
     jpg             png               one frame and its mask; also image.jpg, mask.png, ...
     json                              the record's own fields
+    amodal00000.png                   another word and five digits or more: an extra of the frame of that number
 """
 
 import re
@@ -22,6 +23,7 @@ from shards.tar import TarMember
 _FRAME_WORDS = frozenset(("", "f", "fr", "frame", "i", "im", "img", "image", "rgb", "color", "colour"))
 _MASK_WORDS = frozenset(("m", "mask", "seg", "segmentation", "ann", "anno", "annotation", "label", "labels", "gt"))
 _MEMBER = re.compile(r"(?P<word>[a-z]*)[._-]?(?P<number>\d{1,8})?\.(?P<suffix>jpg|jpeg|png)")
+_EXTRA = re.compile(r"(?P<word>[a-z]{1,7})(?P<number>\d{5,8})\.(?P<suffix>[a-z0-9]{1,3})")
 _MAX_EXAMPLES = 4
 
 
@@ -41,6 +43,9 @@ class Layout:
     json: TarMember | None
     """The record's fields, if it has any."""
 
+    extras: dict[str, dict[int, TarMember]]
+    """Extras by name, such as ``amodal.png``, ascending, and frame number, ascending."""
+
     other: tuple[str, ...]
     """Endings of the members that are none of these."""
 
@@ -59,6 +64,8 @@ class Recognised:
     """How pictures are named, with every digit as ``0``, to their number."""
     mask_names: Counter[str] = field(default_factory=Counter)
     """How masks are named."""
+    extra_names: Counter[str] = field(default_factory=Counter)
+    """How extras are named."""
     ignored: Counter[str] = field(default_factory=Counter)
     """Endings of members that were left alone."""
 
@@ -69,12 +76,21 @@ class Recognised:
         self.num_masks += len(layout.masks)
         self.frame_names.update(_pattern(layout.key, member) for member in layout.frames.values())
         self.mask_names.update(_pattern(layout.key, member) for member in layout.masks.values())
+        extras = (member for of_name in layout.extras.values() for member in of_name.values())
+        self.extra_names.update(_pattern(layout.key, member) for member in extras)
         self.ignored.update(layout.other)
 
     def __str__(self) -> str:
         left = f"; left alone: {_listed(self.ignored)}" if self.ignored else ""
         masks = f"{self.num_masks} masks ({_listed(self.mask_names)})" if self.num_masks else "no masks"
-        return f"{self.num_records} records, {self.num_frames} frames ({_listed(self.frame_names)}), {masks}{left}"
+        extras = f", extras ({_listed(self.extra_names)})" if self.extra_names else ""
+        frames = f"{self.num_frames} frames ({_listed(self.frame_names)})"
+        return f"{self.num_records} records, {frames}, {masks}{extras}{left}"
+
+
+def is_pixel_word(word: str) -> bool:
+    """Whether a word before a number means a frame or a mask."""
+    return word in _FRAME_WORDS | _MASK_WORDS
 
 
 def recognise_records(members: Iterable[TarMember], where: str) -> Iterator[Layout]:
@@ -106,6 +122,7 @@ class _Sorted:
         self._masks: dict[int, TarMember] = {}
         self._unclear: dict[int, tuple[TarMember, str]] = {}
         self._json: TarMember | None = None
+        self._extras: dict[str, dict[int, TarMember]] = {}
         self._other: list[str] = []
 
     def layout(self, members: tuple[TarMember, ...]) -> Layout:
@@ -125,17 +142,38 @@ class _Sorted:
                 f"{self._where} has a mask {self._masks[alone[0]].name!r} without a picture of that number"
             )
         frames = dict(sorted(self._frames.items()))
-        return Layout(self._key, frames, self._masks, self._json, tuple(self._other), members)
+        return Layout(self._key, frames, self._masks, self._json, self._settled_extras(), tuple(self._other), members)
+
+    def _settled_extras(self) -> dict[str, dict[int, TarMember]]:
+        """Extras in order; those of no frame are left alone."""
+        extras: dict[str, dict[int, TarMember]] = {}
+        for name, members in sorted(self._extras.items()):
+            for number, member in sorted(members.items()):
+                if number in self._frames:
+                    extras.setdefault(name, {})[number] = member
+                else:
+                    self._other.append(_split(member.name)[1])
+        return extras
 
     def _sort(self, member: TarMember) -> None:
         ending = _split(member.name)[1].lower()
         found = _MEMBER.fullmatch(ending) or _MEMBER.fullmatch(f".{ending}")  # a bare jpg has no dot before it
         if ending == "json":
             self._json = member
-        elif found is None or found["word"] not in _FRAME_WORDS | _MASK_WORDS:
-            self._other.append(ending or member.name.rpartition("/")[2])
+        elif found is None or not is_pixel_word(found["word"]):
+            self._put_extra(member, ending)
         else:
             self._put(member, found["word"], int(found["number"] or 0), found["suffix"] == "png")
+
+    def _put_extra(self, member: TarMember, ending: str) -> None:
+        found = _EXTRA.fullmatch(ending)
+        if found is None or is_pixel_word(found["word"]) or member.size == 0:
+            self._other.append(ending or member.name.rpartition("/")[2])
+            return
+        of_name = self._extras.setdefault(f"{found['word']}.{found['suffix']}", {})
+        if int(found["number"]) in of_name:
+            self._refuse_second(int(found["number"]), member)
+        of_name[int(found["number"])] = member
 
     def _put(self, member: TarMember, word: str, number: int, is_png: bool) -> None:
         if word in _MASK_WORDS:

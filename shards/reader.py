@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from shards.access import Shards, Span
 from shards.codec import crc32c, decode_image
 from shards.errors import BadFileError, DamageError, ShardError
-from shards.format import INDEX_FILE, RECORD_KEYS, image_member, json_member, mask_member
+from shards.format import INDEX_FILE, RECORD_KEYS, extra_member, image_member, json_member, mask_member
 from shards.index import Index, IndexEntry
 from shards.local_shards import LocalShards
 from shards.location import locate, shown
@@ -152,6 +152,23 @@ class ShardSet:
         offset, size = int(entry.mask_offsets[frame]), int(entry.mask_sizes[frame])
         return self._member(entry, _mask_name, frame, offset, size, int(entry.mask_crcs[frame]))
 
+    def extra_bytes(self, position: int, frame: int, name: str, entry: IndexEntry | None = None) -> memoryview | None:
+        """An extra of a frame, such as ``amodal.png``; None when the frame has none. Otherwise as :meth:`image_bytes`.
+
+        Which extras a record has is in its entry's ``extra_names``.
+        """
+        entry = self.entry(position) if entry is None else entry
+        _check_frame(entry, frame)
+        row = entry.extra_names.index(name) if name in entry.extra_names else None
+        if row is None or not entry.extra_sizes[row, frame]:
+            return None
+
+        def member(entry: IndexEntry, frame: int) -> str:
+            return extra_member(entry.key, int(entry.frame_numbers[frame]), name)
+
+        offset, size = int(entry.extra_offsets[row, frame]), int(entry.extra_sizes[row, frame])
+        return self._member(entry, member, frame, offset, size, int(entry.extra_crcs[row, frame]))
+
     def shard_file(self, shard: int) -> str:
         """File name of a shard.
 
@@ -259,6 +276,7 @@ class ShardSet:
                 number=int(number),
                 image=bytes(self.image_bytes(position, frame, entry)),
                 mask=self.mask(position, frame, entry=entry),
+                extras=self._extras(position, frame, entry),
             )
             for frame, number in enumerate(entry.frame_numbers)
         )
@@ -273,6 +291,10 @@ class ShardSet:
             provenance=entry.provenance,
             extra=extra,
         )
+
+    def _extras(self, position: int, frame: int, entry: IndexEntry) -> dict[str, bytes]:
+        found = {name: self.extra_bytes(position, frame, name, entry) for name in entry.extra_names}
+        return {name: bytes(data) for name, data in found.items() if data is not None}
 
     def _member(
         self, entry: IndexEntry, name: Callable[[IndexEntry, int], str], frame: int, offset: int, size: int, crc: int

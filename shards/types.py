@@ -29,9 +29,13 @@ class StoredFrame:
     mask: NDArray[np.uint8] | None
     """Index mask ``uint8 (H, W)``, or None when the frame is unannotated."""
 
+    extras: Mapping[str, bytes] = field(default_factory=dict)
+    """Further files of this frame, such as ``{"amodal.png": ...}``: a word of 1 to 7 letters and a suffix of 1 to 3."""
+
     def __repr__(self) -> str:
         mask = "unannotated" if self.mask is None else f"mask {self.mask.shape[0]}x{self.mask.shape[1]}"
-        return f"StoredFrame({self.number}, {len(self.image)} image bytes, {mask})"
+        extras = "".join(f", {name}" for name in self.extras)
+        return f"StoredFrame({self.number}, {len(self.image)} image bytes, {mask}{extras})"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -26,6 +26,7 @@ from shards.format import (
     FOREIGN_LAYOUT,
     INDEX_FILE,
     RECORD_KEYS,
+    extra_member,
     image_member,
     json_member,
     mask_member,
@@ -213,6 +214,10 @@ class _ShardCheck:
                 mask = self._member(entry, name, offset, size, int(entry.mask_crcs[frame]))
                 if mask is not None:
                     self._check_mask(entry, frame, name, mask)
+        for row, column in np.argwhere(entry.extra_sizes > 0).tolist():  # in order of name, then frame, as they lie
+            name = extra_member(entry.key, int(entry.frame_numbers[column]), entry.extra_names[row])
+            offset, size = int(entry.extra_offsets[row, column]), int(entry.extra_sizes[row, column])
+            self._member(entry, name, offset, size, int(entry.extra_crcs[row, column]))
 
     def _member(self, entry: IndexEntry, name: str, offset: int, size: int, crc: int) -> NDArray[np.uint8] | None:
         """Checks header, data and padding of the member that comes next; its data when they are intact."""

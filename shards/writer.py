@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any, BinaryIO
 from urllib.parse import unquote
@@ -15,15 +15,18 @@ from shards.codec import crc32c, image_size, image_suffix
 from shards.errors import BadFileError, DatasetError
 from shards.format import (
     END_OF_TAR,
+    EXTRA_NAME,
     MAX_FRAME_NUMBER,
     MAX_SIDE,
     RECORD_KEYS,
+    extra_member,
     image_member,
     json_member,
     mask_member,
     padding,
 )
 from shards.index import IndexEntry
+from shards.layout import is_pixel_word
 from shards.masks import encode_mask, object_stats
 from shards.objects import ObjectTable
 from shards.types import Record, StoredFrame
@@ -110,7 +113,8 @@ class ShardWriter:
 
         Raises:
             DatasetError: a picture cannot be read, or a picture or mask has another size than the record.
-            ValueError: frame numbers do not increase or are out of range, or ``extra`` uses a reserved key.
+            ValueError: frame numbers do not increase or are out of range, ``extra`` uses a reserved key, or an extra of
+                a frame is empty or its name not one that the format allows.
         """
         _check_record(record)
         key = key_of(record.sequence)
@@ -120,6 +124,8 @@ class ShardWriter:
         spans = np.zeros((6, len(record.frames)), np.int64)
         for column, frame in enumerate(record.frames):
             spans[:, column] = self._frame(key, frame)
+        extra_names = sorted({name for frame in record.frames for name in frame.extras})
+        extras = self._extras(key, record.frames, extra_names)
         return IndexEntry(
             key=key,
             sequence=record.sequence,
@@ -143,6 +149,10 @@ class ShardWriter:
             object_ids=objects.ids,
             areas=objects.areas,
             boxes=objects.boxes,
+            extra_names=tuple(extra_names),
+            extra_offsets=extras[0],
+            extra_sizes=extras[1].astype(np.int32),
+            extra_crcs=extras[2].astype(np.uint32),
         )
 
     def close(self) -> None:
@@ -158,6 +168,17 @@ class ShardWriter:
         mask = encode_mask(frame.mask)
         mask_offset, mask_crc = self._member(mask_member(key, frame.number), mask)
         return image_offset, len(frame.image), image_crc, mask_offset, len(mask), mask_crc
+
+    def _extras(self, key: str, frames: Sequence[StoredFrame], names: Sequence[str]) -> NDArray[np.int64]:
+        """Writes the extras; returns their offsets, sizes and CRC32C, ``int64 (3, K, T)``, zero where there is none."""
+        spans = np.zeros((3, len(names), len(frames) if names else 0), np.int64)
+        for row, name in enumerate(names):
+            for column, frame in enumerate(frames):
+                if name in frame.extras:
+                    data = frame.extras[name]
+                    offset, crc = self._member(extra_member(key, frame.number, name), data)
+                    spans[:, row, column] = offset, len(data), crc
+        return spans
 
     def _member(self, name: str, data: bytes) -> tuple[int, int]:
         self._write(tar_header(name, len(data)))
@@ -186,6 +207,13 @@ def _check_record(record: Record) -> None:
     reserved = sorted(set(RECORD_KEYS) & set(record.extra))
     if reserved:
         raise ValueError(f"{where}: extra may not hold the reserved keys {', '.join(reserved)}")
+    for frame in record.frames:
+        for name, data in frame.extras.items():
+            found = EXTRA_NAME.fullmatch(name)
+            if found is None or is_pixel_word(found["word"]):
+                raise ValueError(f"{where}: an extra may not be called {name!r}; see shards.format")
+            if not data:
+                raise ValueError(f"{where}: the extra {name} of frame {frame.number} is empty")
     for problem in _size_problems(record):
         raise DatasetError(f"{where}: {problem}")
 

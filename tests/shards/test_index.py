@@ -20,11 +20,12 @@ from shards.index import LIST_COLUMNS, SCHEMA, Index, IndexEntry, entries_to_bat
 
 ARRAYS = (
     "frame_numbers", "annotated", "image_offsets", "image_sizes", "image_crcs", "mask_offsets", "mask_sizes",
-    "mask_crcs", "object_ids", "areas", "boxes",
+    "mask_crcs", "object_ids", "areas", "boxes", "extra_offsets", "extra_sizes", "extra_crcs",
 )  # fmt: skip
 
 
 def entry_of(number: int, num_frames: int, num_objects: int) -> IndexEntry:
+    extras = (number % 3, num_frames if number % 3 else 0)
     chance = np.random.default_rng([number, num_frames, num_objects])
 
     def integers(kind: type, *shape: int) -> np.ndarray:
@@ -40,6 +41,9 @@ def entry_of(number: int, num_frames: int, num_objects: int) -> IndexEntry:
         mask_sizes=integers(np.int32, num_frames), mask_crcs=integers(np.uint32, num_frames),
         object_ids=np.arange(1, num_objects + 1, dtype=np.uint8), areas=integers(np.int32, num_frames, num_objects),
         boxes=integers(np.int32, num_frames, num_objects, 4),
+        extra_names=("amodal.png", "fwdflow.png")[: number % 3],
+        extra_offsets=integers(np.int64, *extras), extra_sizes=integers(np.int32, *extras),
+        extra_crcs=integers(np.uint32, *extras),
     )  # fmt: skip
 
 
