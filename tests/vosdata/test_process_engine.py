@@ -20,7 +20,7 @@ import torch
 from shards.codec import encode_jpeg
 from shards.errors import HelperError
 from shards.types import Record, StoredFrame
-from vosdata.engine import Filler, Schedule
+from vosdata.engine import Engine, Filler, Schedule, ThreadEngine
 from vosdata.process_engine import ProcessEngine
 from vosdata.stream import SnippetStream
 
@@ -34,7 +34,7 @@ class Filler:
     def __init__(self, at=-1, what=''):
         self.at, self.what = at, what
     def fill(self, position, frames, masks, annotated):
-        if position == self.at:
+        if self.at in (position, None):
             exec(self.what)
         frames[:] = position
         masks[:] = position + 1
@@ -218,26 +218,28 @@ def large_set(
     return build_tiny_set(tmp_path_factory.mktemp("large"), "large", records)
 
 
-def seconds_of(batches: Iterator[Any], count: int, busy_seconds: float = 0.0) -> float:
-    """How long it takes to get some batches, with pure Python work after each."""
-    begin = time.perf_counter()
-    for _ in range(count):
-        next(batches)
-        end = time.perf_counter() + busy_seconds
+def wait_after_work(engine: Engine, work_seconds: float) -> float:
+    """How long two batches take after pure Python work that never gives up the interpreter lock."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(100)
+    try:
+        end = time.perf_counter() + work_seconds
         while time.perf_counter() < end:
             pass
+    finally:
+        sys.setswitchinterval(interval)
+    begin = time.perf_counter()
+    for _ in range(2):
+        engine.next_batch()
     return time.perf_counter() - begin
 
 
-def test_a_busy_main_thread_does_not_slow_the_helper(large_set: Path) -> None:
-    ratios = []
-    with SnippetStream(large_set, threads=1, epoch_size=10**6, engine="process") as stream:
-        batches = iter(stream)
-        seconds_of(batches, 6)
-        for _ in range(5):
-            idle = seconds_of(batches, 12)
-            ratios.append(idle / seconds_of(batches, 12, 0.9 * idle / 12))
-    assert max(ratios) > 0.8  # decoding in threads of this process gives a third
+def test_a_busy_main_thread_does_not_hold_up_the_helper(make_filler: Callable[..., Filler]) -> None:
+    slow = make_filler(None, "time.sleep(0.2)")  # so two batches of two take 0.8 seconds
+    with start([slow]) as engine:
+        assert wait_after_work(engine, 1.4) < 0.3
+    with ThreadEngine([slow], (2, 1, 2, 2), Schedule(10, 2, 0, 1), 2) as threads:
+        assert wait_after_work(threads, 1.4) > 0.3
 
 
 def test_no_page_is_fresh_at_steady_state_and_memory_is_bounded(large_set: Path) -> None:
@@ -250,11 +252,13 @@ def test_no_page_is_fresh_at_steady_state_and_memory_is_bounded(large_set: Path)
 
     with SnippetStream(large_set, threads=2, epoch_size=10**6, engine="process") as stream:
         batches = iter(stream)
-        seconds_of(batches, 10)
+        for _ in range(10):
+            next(batches)
         pid = stream.helper_pid
         assert pid is not None
         before = faults(pid), faults(os.getpid())
-        seconds_of(batches, 10)
+        for _ in range(10):
+            next(batches)
         ours, trainers = faults(pid) - before[0], faults(os.getpid()) - before[1]
         assert ours < 10 * 4 * 8
         assert trainers < 10 * 4 * 8
