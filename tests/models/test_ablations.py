@@ -182,6 +182,21 @@ def test_without_end_to_end_outputs_are_equal_and_no_gradient_passes_the_fit(tin
         assert bool((mine != 0).any())
 
 
+def test_what_the_published_code_does_otherwise_is_in_two_recipes() -> None:
+    """Facts of the published code; the network's own (regulariser, batch norm) are its defaults already."""
+    initial, finetune = load_recipe("agame_initial"), load_recipe("agame_finetune")
+    published = [load_recipe(f"{name}_published") for name in ("agame_initial", "agame_finetune")]
+    assert [(one.loss.void, one.loss.coarse_weight) for one in published] == [("published", 1), ("published", 0)]
+    assert [(one.loss.void, one.loss.coarse_weight) for one in (initial, finetune)] == [("excluded", 1)] * 2
+    assert (published[0].train.epochs, published[0].train.lr_decay) == (160, 0.975)
+    assert published[0].data.sets == {"davis2017": "size", "ytvos": "size"}
+    assert published[1].data.sets == {"davis2017": 0.36, "ytvos": 0.64}
+    ends = [one.train.lr_decay**one.train.epochs for one in (initial, published[0])]
+    assert ends[0] == pytest.approx(ends[1], rel=0.06)
+    assert [one.model for one in published] == [initial.model, finetune.model]
+    assert (initial.model.regulariser, initial.model.batch_norm) == ("published", "per_frame")
+
+
 def test_a_network_without_both_modules_is_refused() -> None:
     with pytest.raises(ValueError, match="nothing would tell the target"):
         AGAMEConfig(appearance="none", mask_propagation=False)
