@@ -185,8 +185,7 @@ class FileCache:
             for file in held:
                 if excess <= 0:
                     break
-                if not file.path.name.endswith(_PART) or _abandoned(file.path):
-                    file.path.unlink(missing_ok=True)
+                if _removed(file.path):
                     excess -= file.size
             if excess <= 0:
                 os.ftruncate(part, size)
@@ -259,14 +258,20 @@ def _claimed(part: Path) -> Iterator[int | None]:
         os.close(descriptor)
 
 
-def _abandoned(part: Path) -> bool:
-    """Whether a ``.part`` belongs to nobody any more."""
+def _removed(path: Path) -> bool:
+    """Removes a file, unless it is a ``.part`` that somebody works on."""
+    if path.suffix != _PART:
+        path.unlink(missing_ok=True)
+        return True
     try:
-        descriptor = os.open(part, os.O_RDWR)
+        descriptor = os.open(path, os.O_RDWR)
     except FileNotFoundError:
         return False  # given up or finished in this very moment: look again
     try:
-        return _locked(descriptor) and _is_same(part, descriptor)
+        abandoned = _locked(descriptor) and _is_same(path, descriptor)
+        if abandoned:
+            path.unlink()  # while it is locked, so that nobody claims it meanwhile
+        return abandoned
     finally:
         os.close(descriptor)
 

@@ -159,6 +159,8 @@ class _Rebuild:
             for layout in recognise_records(scan_tar(data, str(path)), str(path)):
                 self._recognised.add(layout)
                 keys[layout.key] += 1
+        if not keys:
+            raise DatasetError(f"{self._folder}: the tars are empty, such as {next(iter(self._files.values())).name}")
         twice = sum(count > 1 for count in keys.values())
         if not twice:
             return
@@ -285,7 +287,7 @@ def _is_own(folder: Path, files: dict[int, Path]) -> bool:
     data = map_file(first)
     for layout in recognise_records(scan_tar(data, str(first)), str(first)):
         return RecordIndexer(data, number, str(first), False, MaskCensus()).looks_own(layout)
-    raise DatasetError(f"{first} is empty: it has no members")
+    return False
 
 
 def _file_info(file: Any) -> dict[str, Any]:

@@ -109,8 +109,7 @@ class _Scan:
         stated = self._number(header[148:156], "checksum")
         found = sum(header) - sum(header[148:156]) + 8 * ord(" ")
         if stated != found:
-            hint = "; it is no tar" if start == 0 else ""
-            raise DamageError(f"{self._where}: the header at byte {start} is damaged (checksum{hint})")
+            raise self._damaged(f"its checksum is {found:o}, it says {stated:o}")
         self._position += BLOCK
         return header
 
@@ -149,9 +148,7 @@ class _Scan:
             return
         for key, value in self._pax(content):
             if key.startswith("GNU.sparse") or (kind == b"g" and key in ("path", "size")):
-                raise DatasetError(
-                    f"{self._where}: the header at byte {self._begin} says {key}, which is not supported"
-                )
+                raise DatasetError(f"{self._where}: the header at byte {self._begin} states {key}: refused")
             if key == "path":
                 self._long_name = self._text(value)
             elif key == "size":
@@ -175,8 +172,12 @@ class _Scan:
         if digits[:1] in (b"\x80", b"\xff"):
             raise DatasetError(f"{self._where}: the member at byte {self._begin} is larger than 8 GiB")
         if text and not all(ord("0") <= digit <= ord("7") for digit in text):
-            raise DamageError(f"{self._where}: the header at byte {self._position} is damaged ({what} {text!r})")
+            raise self._damaged(f"{what} {text!r}")
         return int(text or b"0", 8)
+
+    def _damaged(self, what: str) -> DamageError:
+        hint = "; it is no tar, or one that is damaged at its begin" if self._begin == 0 else ""
+        return DamageError(f"{self._where}: the header at byte {self._begin} is damaged ({what}){hint}")
 
     def _text(self, name: bytes) -> str:
         if len(name) > _MAX_NAME:
