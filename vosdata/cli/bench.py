@@ -8,16 +8,22 @@ from typing import Annotated
 
 import typer
 
-from vosdata.cli.options import parse_size
+from vosdata.cli.options import parse_engine, parse_size
+
+_PLACES = {"process": "threads of a helper process", "threads": "threads of this process"}
 
 
 def command(
-    shards: Annotated[Path, typer.Argument(help="Folder of a shard set.")],
+    shards: Annotated[Path, typer.Argument(help="Folder or URL of a shard set.")],
     snippet: Annotated[int, typer.Option(help="Frames in a snippet.", min=1)] = 8,
     size: Annotated[str | None, typer.Option(help="Training size, HEIGHTxWIDTH; by default as stored.")] = None,
     batch: Annotated[int, typer.Option(help="Snippets in a batch.", min=1)] = 4,
     threads: Annotated[int | None, typer.Option(help="Decode threads; by default one per core.", min=1)] = None,
     seconds: Annotated[float, typer.Option(help="About how long to measure.", min=0.1)] = 10.0,
+    engine: Annotated[
+        str, typer.Option(help="Where to decode: 'process' (a helper process), 'threads' (here), or 'auto'.")
+    ] = "auto",
+    busy: Annotated[bool, typer.Option("--busy", help="Also measure a trainer that is busy in Python.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
     """Measure how fast a shard set streams on this machine, and say what bounds it.
@@ -39,6 +45,8 @@ def command(
         batch=batch,
         threads=threads or detect().num_cores,
         seconds=seconds,
+        engine=parse_engine(engine),
+        busy=busy,
     )
     if as_json:
         json.dump(asdict(report), sys.stdout, indent=2)
@@ -47,12 +55,21 @@ def command(
     height, width = report.size
     print(
         f"{report.shards}: snippets of {report.snippet} frames at {height}x{width}, batches of {report.batch}, "
-        f"{report.threads} threads, {report.rounds} rounds"
+        f"{report.threads} {_PLACES[report.engine]}, {report.rounds} rounds"
     )
     print(f"  stream        {report.frames_per_second:9.0f} frames/s")
     print(f"  decode limit  {report.limit_frames_per_second:9.0f} frames/s")
     print(f"  ratio         {report.ratio:9.2f}")
-    print("  on one thread, in microseconds per frame:")
+    if report.busy_ratio is not None:
+        print(f"  busy trainer  {report.busy_ratio:9.2f} of an idle one's frames/s")
+    if report.cpu_microseconds_per_frame is not None:
+        limit = report.limit_cpu_microseconds_per_frame
+        print(f"  CPU           {report.cpu_microseconds_per_frame:9.0f} us per frame; decoding alone {limit:.0f}")
+    if report.page_faults_per_frame is not None:
+        print(f"  page faults   {report.page_faults_per_frame:9.2f} per frame")
+    if report.waiting is not None:
+        print(f"  waiting       {100 * report.waiting:9.0f} % of the decode threads' time")
+    print("  where the time goes, each step timed on one thread, in microseconds per frame:")
     for name, cost in asdict(report.costs).items():
         print(f"    {name.replace('_', ' '):<15}{cost:8.1f}")
     print(report.verdict)
