@@ -7,7 +7,6 @@ import typer
 
 from vosdata.world import detect
 
-
 Engine = Literal["auto", "process", "threads"]
 _ENGINES: tuple[Engine, ...] = ("auto", "process", "threads")
 
