@@ -29,7 +29,7 @@ SIZE = (24, 40)
 
 
 def record(sequence: str, numbers: Sequence[int], size: tuple[int, int], unannotated: Sequence[int] = ()) -> Record:
-    """Noise with object 1, object 200 and a row of void; frame 0 is a PNG."""
+    """Noise with object 1, object 200 and a row of void; frame 0 is a PNG, and all but frame 1 have a further file."""
     rng = np.random.default_rng(list(sequence.encode()))
     frames = []
     for place, number in enumerate(numbers):
@@ -39,7 +39,8 @@ def record(sequence: str, numbers: Sequence[int], size: tuple[int, int], unannot
         mask[0] = 255
         pixels = rng.integers(0, 256, (*size, 3), np.uint8)
         data = cv2.imencode(".png" if place == 0 else ".jpg", pixels)[1].tobytes()
-        frames.append(StoredFrame(number, data, None if place in unannotated else mask))
+        extras = {} if place == 1 else {"depth.bin": bytes([place]) * 700, "amodal.png": b"any bytes"}
+        frames.append(StoredFrame(number, data, None if place in unannotated else mask, extras))
     extra = {"scene": {"index": len(numbers), "paths": [[0.5, 1]], "name": "é"}}
     return Record(sequence, tuple(frames), *size, source="noise", licence="CC0-1.0", provenance="made", extra=extra)
 
@@ -104,7 +105,11 @@ def check_rows(rows: list[dict[str, Any]], shard_set: ShardSet) -> None:
         for name in ("frame_numbers", "annotated", "object_ids"):
             assert row[name] == getattr(entry, name).tolist()
         own = shard_set.record_json(position)
-        assert json.loads(row["extra"]) == {name: own[name] for name in own if name not in RECORD_KEYS}
+        assert json.loads(row["fields"]) == {name: own[name] for name in own if name not in RECORD_KEYS}
+        for one in row["extras"]:
+            frame = row["frame_numbers"].index(one["frame_number"])
+            assert one["data"] == shard_set.extra_bytes(position, frame, one["name"])
+        assert len(row["extras"]) == np.count_nonzero(entry.extra_sizes)
         assert len(row["frames"]) == len(row["masks"]) == entry.num_frames
         for frame, (picture, mask) in enumerate(zip(row["frames"], row["masks"], strict=True)):
             assert np.array_equal(np.asarray(picture.convert("RGB")), shard_set.image(position, frame))

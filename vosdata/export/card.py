@@ -28,7 +28,7 @@ configs:
 
 One row is one sequence. `frames` and `masks` are lists of pictures of equal length; a mask is a palette PNG whose
 indices are 0 background, 1 to 254 object ids, 255 void, and null where the frame is unannotated. `frame_numbers` are
-the numbers in the published file names, `extra` is JSON text.
+the numbers in the published file names, `fields` is JSON text.
 
 | shard set | split | rows | frames |
 |---|---|---|---|

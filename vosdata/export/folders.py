@@ -5,7 +5,7 @@
     YouTube-VOS   <split>/JPEGImages/<sequence>/00000.jpg, <split>/Annotations/<sequence>/00000.png, <split>/meta.json
 
 Frames keep their bytes; masks are palette PNGs with the same indices; an unannotated frame has no mask file. What these
-layouts have no place for (scene, source and licence of each record) is left behind.
+layouts have no place for (scene, source and licence of each record, further files of frames) is left behind.
 """
 
 import json

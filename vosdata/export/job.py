@@ -19,6 +19,7 @@ from vosdata.export.layout import Layout, Piece
 from vosdata.export.note import NOTE_FILE, ExportedSet, ExportNote, read_note
 from vosdata.export.parquet import HubFolder, ParquetFiles
 from vosdata.export.tars import FrameTars
+from vosdata.opening import open_shard_set
 
 Form = Literal["parquet", "hf", "davis", "youtube-vos", "webdataset"]
 FORMS: tuple[Form, ...] = get_args(Form)
@@ -90,7 +91,7 @@ def export(sources: Sequence[Path], form: Form, out: Path, progress: Progress | 
 
 
 def _open(sources: Sequence[Path]) -> list[ShardSet]:
-    sets = [ShardSet(folder) for source in sources for folder in find_shard_sets(source)]
+    sets = [open_shard_set(folder) for source in sources for folder in find_shard_sets(source)]
     by_name: dict[str, ShardSet] = {}
     for one in sets:
         other = by_name.setdefault(one.name, one)

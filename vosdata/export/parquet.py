@@ -18,7 +18,8 @@ masks          list of Image        palette PNG: 0 background, 1..254 objects, 2
 source         string               where the pixels came from
 licence        string               licence of the pixels
 provenance     string               how the record was made
-extra          string               JSON of the set's own fields, such as ``{"scene": ...}``
+extras         list of struct       further files of frames, such as truth: name, frame_number, data
+fields         string               JSON of the set's own fields, such as ``{"scene": ...}``
 =============  ===================  ===========================================================================
 """
 
@@ -63,7 +64,8 @@ def parquet_schema() -> pa.Schema:
             "source": Value("string"),
             "licence": Value("string"),
             "provenance": Value("string"),
-            "extra": Value("string"),
+            "extras": List({"name": Value("string"), "frame_number": Value("int32"), "data": Value("binary")}),
+            "fields": Value("string"),
         }
     ).arrow_schema
 
@@ -156,7 +158,7 @@ def parquet_row(shard_set: ShardSet, position: int) -> dict[str, Any]:
     numbers = entry.frame_numbers.tolist()
     images = [bytes(shard_set.image_bytes(position, frame, entry)) for frame in range(entry.num_frames)]
     masks = [mask_file(shard_set, position, frame) for frame in range(entry.num_frames)]
-    extra = {name: value for name, value in shard_set.record_json(position).items() if name not in RECORD_KEYS}
+    fields = {name: value for name, value in shard_set.record_json(position).items() if name not in RECORD_KEYS}
     return {
         "key": entry.key,
         "sequence": entry.sequence,
@@ -176,7 +178,13 @@ def parquet_row(shard_set: ShardSet, position: int) -> dict[str, Any]:
         "source": entry.source,
         "licence": entry.licence,
         "provenance": entry.provenance,
-        "extra": json.dumps(extra),
+        "extras": [
+            {"name": name, "frame_number": number, "data": bytes(data)}
+            for name in entry.extra_names
+            for frame, number in enumerate(numbers)
+            if (data := shard_set.extra_bytes(position, frame, name, entry)) is not None
+        ],
+        "fields": json.dumps(fields),
     }
 
 
@@ -197,8 +205,13 @@ def read_parquet(path: Path) -> Iterator[Record]:
 
 def _record(row: dict[str, Any]) -> Record:
     columns = (row["frame_numbers"], row["frames"], row["masks"])
+    extras: dict[int, dict[str, bytes]] = {}
+    for one in row["extras"]:
+        extras.setdefault(one["frame_number"], {})[one["name"]] = one["data"]
     frames = tuple(
-        StoredFrame(number, image["bytes"], None if mask is None else decode_mask(mask["bytes"]))
+        StoredFrame(
+            number, image["bytes"], None if mask is None else decode_mask(mask["bytes"]), extras.get(number, {})
+        )
         for number, image, mask in zip(*columns, strict=True)
     )
     return Record(
@@ -209,5 +222,5 @@ def _record(row: dict[str, Any]) -> Record:
         source=row["source"],
         licence=row["licence"],
         provenance=row["provenance"],
-        extra=json.loads(row["extra"]),
+        extra=json.loads(row["fields"]),
     )

@@ -6,9 +6,10 @@ sets whose sequences differ in length. One tar per shard; samples of a sequence 
 
     KEY/00000.jpg       the frame's bytes (``.png`` frames are ``KEY/00000.frame.png``, as ``png`` is the mask)
     KEY/00000.png       palette PNG: 0 background, 1..254 object ids, 255 void; all void when unannotated
-    KEY/00000.json      sequence, frame_number, annotated, height, width, source, licence, provenance, extra
+    KEY/00000.json      sequence, frame_number, annotated, height, width, source, licence, provenance, fields
 
-``extra`` is JSON text of the record's own fields; only the first frame of a record has it, the others an empty text.
+``fields`` is JSON text of the record's own fields; only the first frame of a record has it, the others an empty text.
+Further files of a frame follow under their names, such as ``KEY/00000.amodal.png``.
 """
 
 import json
@@ -30,6 +31,8 @@ from shards.reader import ShardSet
 from shards.types import VOID, Record, StoredFrame
 from shards.writer import tar_header
 from vosdata.export.layout import Tick, mask_file, records_by_shard
+
+_OWN_MEMBERS = ("jpg", "frame.png", "png", "json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +86,7 @@ class FrameTars:
 def frame_members(shard_set: ShardSet, position: int) -> Iterator[tuple[str, bytes]]:
     """The members of a record's frames: name and content."""
     entry = shard_set.entry(position)
-    extra = {name: value for name, value in shard_set.record_json(position).items() if name not in RECORD_KEYS}
+    fields = {name: value for name, value in shard_set.record_json(position).items() if name not in RECORD_KEYS}
     void: bytes | None = None
     for frame, number in enumerate(entry.frame_numbers.tolist()):
         sample = f"{entry.key}/{number:05d}"
@@ -103,9 +106,13 @@ def frame_members(shard_set: ShardSet, position: int) -> Iterator[tuple[str, byt
             "source": entry.source,
             "licence": entry.licence,
             "provenance": entry.provenance,
-            "extra": json.dumps(extra) if frame == 0 else "",
+            "fields": json.dumps(fields) if frame == 0 else "",
         }
         yield f"{sample}.json", json.dumps(content).encode()
+        for name in entry.extra_names:
+            data = shard_set.extra_bytes(position, frame, name, entry)
+            if data is not None:
+                yield f"{sample}.{name}", bytes(data)
 
 
 def read_frame_tar(path: Path) -> Iterator[Record]:
@@ -141,6 +148,7 @@ def _record(samples: list[dict[str, bytes]]) -> Record:
             number=content["frame_number"],
             image=sample["jpg"] if "jpg" in sample else sample["frame.png"],
             mask=decode_mask(sample["png"]) if content["annotated"] else None,
+            extras={name: data for name, data in sample.items() if name not in _OWN_MEMBERS},
         )
         for sample, content in zip(samples, contents, strict=True)
     )
@@ -153,7 +161,7 @@ def _record(samples: list[dict[str, bytes]]) -> Record:
         source=first["source"],
         licence=first["licence"],
         provenance=first["provenance"],
-        extra=json.loads(first["extra"]),
+        extra=json.loads(first["fields"]),
     )
 
 
