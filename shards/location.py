@@ -29,6 +29,11 @@ def locate(path: str | Path) -> Path | str:
     return f"{scheme.lower()}://{rest.rstrip('/')}"
 
 
+def is_url(path: str | Path) -> bool:
+    """Whether a path, perhaps a URL that went through ``Path``, is remote."""
+    return isinstance(locate(path), str)
+
+
 def shown(url: str) -> str:
     """A URL as messages show it: without user name, password and query, which may be secrets."""
     if "::" in url or ("@" not in url and "?" not in url):

@@ -9,6 +9,7 @@ from typing import Any
 from shards.codec import crc32c
 from shards.errors import DamageError, ShardError
 from shards.format import DATASET_FILE, FORMAT_VERSION, WORKSPACE
+from shards.location import is_url
 
 SHARD_FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*\.tar")
 """File names that shards may have; the writer's own are a part of these (:func:`shards.format.shard_name`)."""
@@ -56,12 +57,12 @@ def is_shard_set(folder: Path) -> bool:
 
 
 def find_shard_sets(path: Path) -> list[Path]:
-    """The shard set at a path, or else those that lie directly below it, by name.
+    """The shard set at a path, or else those that lie directly below it, by name. A URL is taken for one set.
 
     Raises:
         ShardError: there is none; the message says what is there instead.
     """
-    if is_shard_set(path) or (path / WORKSPACE).is_dir():
+    if is_url(path) or is_shard_set(path) or (path / WORKSPACE).is_dir():
         return [path]
     found = sorted(child for child in path.iterdir() if is_shard_set(child)) if path.is_dir() else []
     if not found:

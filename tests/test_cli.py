@@ -50,6 +50,8 @@ def wrong_calls(folder: Path) -> dict[str, list[str]]:
         "inspect: empty": ["inspect", empty],
         "verify: missing": ["verify", missing],
         "verify: empty": ["verify", empty],
+        "index: missing": ["index", missing],
+        "index: empty": ["index", empty],
         "view: missing": ["view", missing],
         "view: empty": ["view", empty],
         "bench: missing": ["bench", missing],

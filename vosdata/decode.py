@@ -9,6 +9,7 @@ from shards.types import VOID
 from vosdata.engine import Schedule
 from vosdata.mix import Draw, SnippetOrder
 from vosdata.sampling import new_labels
+from vosdata.shards_ahead import ShardsAhead
 from vosdata.transforms import Augmentation, mirror, relabel, resize_frame, resize_mask
 
 
@@ -27,12 +28,14 @@ class ReadAhead:
             num_snippets: how far ahead to read.
         """
         self.order = order
+        self._shards = ShardsAhead(order, schedule)
         self._schedule = schedule
         self._num_snippets = num_snippets
         self._drawn: dict[int, Draw] = {}  # setting and popping an item are atomic
 
     def draw(self, position: int) -> Draw:
         """What stands at a global position of the schedule; also begins to fetch a later one."""
+        self._shards.look(position)
         self._fetch(self._schedule.later(position, self._num_snippets))
         draw = self._drawn.pop(position, None)
         return self.order.draw(position) if draw is None else draw

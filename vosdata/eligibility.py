@@ -23,6 +23,7 @@ from shards.errors import ShardError
 from shards.index import IndexBatch, IndexEntry
 from shards.reader import ShardSet
 from vosdata.curriculum import Value
+from vosdata.opening import open_shard_set
 from vosdata.snippet import GapUnit, ObjectsMode, SnippetRule, read_gap, read_objects
 
 Pixels = TypeVar("Pixels", int, NDArray[np.int64])
@@ -158,7 +159,7 @@ def eligible_count(
         ShardError: there is no complete shard set at the path, or its frame rate is needed and unknown.
         ValueError: a setting is out of range.
     """
-    shard_set = ShardSet(path)
+    shard_set = open_shard_set(path)
     size = size or common_size([shard_set])
     rule = SnippetRule(snippet, size, read_objects(objects), min_object_pixels, read_gap(gap), gap_unit)
     return len(eligible_records(shard_set, rule))

@@ -29,11 +29,20 @@ from shards.segments import SegmentedInterleave
 from shards.windows import WindowedShuffle
 from vosdata.curriculum import Curriculum, Value, read_curriculum, weight_segments
 from vosdata.eligibility import require_eligible
+from vosdata.opening import open_shard_set
 from vosdata.sampling import draw_snippet
 from vosdata.snippet import Snippet, SnippetRule
 
+SetPath = str | Path | ShardSet
+"""What names a set: its folder, its URL, or the set itself where it was opened with settings of its own."""
+
 SetsArgument = (
-    Mapping[str | Path, Value] | Mapping[str, Value] | Mapping[Path, Value] | Sequence[str | Path] | str | Path
+    Mapping[SetPath, Value]
+    | Mapping[str | Path, Value]
+    | Mapping[str, Value]
+    | Mapping[Path, Value]
+    | Sequence[SetPath]
+    | SetPath
 )
 
 
@@ -225,7 +234,7 @@ def _count_per_shard(shard_set: ShardSet, records: NDArray[np.int64]) -> NDArray
 
 
 def open_sets(sets: SetsArgument) -> tuple[list[ShardSet], list[Value] | None]:
-    """Opens the shard sets that a user named.
+    """Opens the shard sets that a user named, by folder, by URL, or open already.
 
     Args:
         sets: one path; several paths, to be weighed by their numbers of eligible records, which draws each record
@@ -239,12 +248,12 @@ def open_sets(sets: SetsArgument) -> tuple[list[ShardSet], list[Value] | None]:
         TypeError: it is neither a path, paths, nor a mapping.
         ValueError: no set is named.
     """
-    if isinstance(sets, str | Path):
+    if isinstance(sets, SetPath):
         sets = [sets]
     paths = list(sets)
     if not paths:
         raise ValueError("a stream needs at least one shard set")
-    if not all(isinstance(path, str | Path) for path in paths):
+    if not all(isinstance(path, SetPath) for path in paths):
         raise TypeError(f"shard sets are named by path, got {[type(path).__name__ for path in paths]}")
     weights = list(sets.values()) if isinstance(sets, Mapping) else None
-    return [ShardSet(path) for path in paths], weights
+    return [open_shard_set(path) for path in paths], weights

@@ -77,9 +77,10 @@ class SnippetStream:
         ``allow_changes``).
 
         Args:
-            sets: path of a shard set; or several paths, weighed by their numbers of eligible records, so that each
-                record is drawn equally often; or a mapping from path to weight (weights need not sum to 1; they are
-                kept exactly where a common denominator up to 65,536 allows; one that changes may be 0 for a while).
+            sets: path or URL of a shard set, or one that is open already (with a cache of its own, for one); or several
+                of these, weighed by their numbers of eligible records, so that each record is drawn equally often; or a
+                mapping from them to weights (which need not sum to 1; they are kept exactly where a common denominator
+                up to 65,536 allows; one that changes may be 0 for a while).
             snippet: T, frames of a snippet.
             size: training size (height, width); frames stored at another size are resized, without keeping the aspect
                 ratio. None: the size at which all records are stored.

@@ -1,4 +1,4 @@
-"""The one place, besides the command line, that looks at the environment: data root, cores and ranks."""
+"""The one place, besides the command line, that looks at the environment: data root, cache, cores and ranks."""
 
 import os
 from dataclasses import dataclass
@@ -40,3 +40,9 @@ def data_root(root: Path | None = None) -> Path:
     if root is not None:
         return root
     return Path(os.environ.get("VOSDATA_ROOT", "data"))
+
+
+def cache_dir() -> Path | None:
+    """Folder for what is fetched from remote shard sets: ``$VOSDATA_CACHE``; None for the usual one."""
+    text = os.environ.get("VOSDATA_CACHE")
+    return Path(text) if text else None

@@ -9,7 +9,10 @@ import typer
 
 def command(
     path: Annotated[
-        Path, typer.Argument(help="Shard set, folder of shard sets, dataset folder, run, checkpoint, picture or mask.")
+        Path,
+        typer.Argument(
+            help="Shard set or its URL, folder of shard sets, dataset folder, run, checkpoint, picture or mask."
+        ),
     ],
     record: Annotated[
         str | None, typer.Option(help="Look at one record of a shard set: its key, sequence name or position.")

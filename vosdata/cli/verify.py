@@ -16,7 +16,7 @@ MAX_SHOWN = 20  # of one set; --json has them all
 
 
 def command(
-    shards: Annotated[list[Path], typer.Argument(help="Shard sets, or folders that hold shard sets.")],
+    shards: Annotated[list[Path], typer.Argument(help="Shard sets, folders that hold shard sets, or URLs.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Check every byte of shard sets against their checksums, and say where something is wrong.

@@ -9,11 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shards.errors import DatasetError
+from shards.location import is_url
 from shards.reader import ShardSet
 from vosdata.datasets.annotation import MaskReading, decode_frame, mask_reading, read_frame, read_mask
 from vosdata.datasets.dataset import Dataset
 from vosdata.datasets.recognise import recognise
 from vosdata.datasets.types import Sequence
+from vosdata.opening import open_shard_set
 
 # The split to look at when none is named: the one to evaluate on.
 USUAL_SPLITS = ("val", "valid", "test", "all")
@@ -135,7 +137,7 @@ def open_videos(path: str | Path, split: str | None = None, dataset: str | None 
     """Opens the videos of a shard set or of a dataset folder.
 
     Args:
-        path: a shard set, or a folder that :func:`vosdata.datasets.recognise` recognises.
+        path: a shard set or its URL, or a folder that :func:`vosdata.datasets.recognise` recognises.
         split: which split; by default ``val``, ``valid``, ``test`` or the only one. A shard set has one split.
         dataset: which dataset when the folder holds several, e.g. ``"davis2016"``; by default the only one, or the
             newest year of a DAVIS folder.
@@ -146,7 +148,7 @@ def open_videos(path: str | Path, split: str | None = None, dataset: str | None 
     """
     root = Path(path)
     if is_shard_set(root):
-        return _stored_videos(ShardSet(root), split)
+        return _stored_videos(open_shard_set(path), split)
     chosen = _choose_dataset(recognise(root), dataset, root)
     sequences = chosen.sequences(_choose_split(chosen, split))
     rate = chosen.frame_rate(sequences)
@@ -154,9 +156,12 @@ def open_videos(path: str | Path, split: str | None = None, dataset: str | None 
 
 
 def is_shard_set(path: Path) -> bool:
-    """Whether a folder is a shard set, complete or not: it holds dataset.json, an index, or tars and no frames."""
+    """Whether a folder is a shard set, complete or not: it holds dataset.json, an index, or tars and no frames.
+
+    Nothing else is read from a URL, so what lies there is taken for one.
+    """
     if not path.is_dir():
-        return False
+        return is_url(path)
     return (path / "dataset.json").is_file() or (path / "index.arrow").is_file() or any(path.glob("*-??????.tar"))
 
 

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shards.errors import BadFileError, DatasetError
+from shards.location import is_url
 from shards.masks import mask_size
-from shards.reader import ShardSet
 from vosdata.datasets.annotation import MaskReading, mask_reading, read_mask
 from vosdata.datasets.listing import subfolders
 from vosdata.datasets.recognise import find_datasets, recognise
@@ -18,6 +18,7 @@ from vosdata.datasets.split_lists import read_split_lists
 from vosdata.datasets.types import Sequence as SequenceFiles
 from vosdata.datasets.videos import FolderVideo, StoredVideo, Video, is_shard_set, open_videos
 from vosdata.frames import numbered_files
+from vosdata.opening import open_shard_set
 
 Mask = NDArray[np.uint8]
 
@@ -116,7 +117,7 @@ def open_truth(path: Path, split: str | None = None, protocol: str = "davis2017"
         DatasetError: nothing is recognised, or there is no such split.
         ShardError: the shard set is incomplete or damaged.
     """
-    if not path.is_dir():
+    if not path.is_dir() and not is_url(path):
         raise DatasetError(f"{path}: there is no such folder")
     if is_shard_set(path) or find_datasets(path):
         return open_dataset(path, split, protocol)
@@ -145,7 +146,7 @@ def data_digest(videos: Sequence[Video]) -> str:
 def usual_protocol(path: Path) -> str:
     """The protocol that fits a shard set or dataset folder: ``davis2016`` for DAVIS 2016, else ``davis2017``."""
     if is_shard_set(path):
-        return "davis2016" if ShardSet(path).name.startswith("davis2016") else "davis2017"
+        return "davis2016" if open_shard_set(path).name.startswith("davis2016") else "davis2017"
     names = {dataset.name for dataset in recognise(path)}
     return "davis2016" if names == {"davis2016"} else "davis2017"
 

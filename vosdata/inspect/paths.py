@@ -4,18 +4,20 @@ from pathlib import Path
 
 from shards.errors import DatasetError, ShardError
 from shards.format import WORKSPACE
-from shards.reader import ShardSet
+from shards.location import is_url
 from vosdata.inspect.checkpoints import checkpoint_facts, run_facts
 from vosdata.inspect.datasets import dataset_facts, file_facts
 from vosdata.inspect.facts import Facts
 from vosdata.inspect.shard_sets import holds_shard_sets, record_facts, shard_folder_facts
+from vosdata.opening import open_shard_set
 
 
 def inspect(path: Path, record: str | None = None) -> list[Facts]:
     """Facts about whatever lies at a path.
 
     Args:
-        path: a shard set, a folder of shard sets, a dataset folder, a run folder, a checkpoint, a picture or a mask.
+        path: a shard set or its URL, a folder of shard sets, a dataset folder, a run folder, a checkpoint, a picture or
+            a mask.
         record: key, sequence name or position of the record of a shard set to look at.
 
     Raises:
@@ -23,7 +25,9 @@ def inspect(path: Path, record: str | None = None) -> list[Facts]:
         ValueError: ``record`` is given for something else than one shard set, or is not in it.
     """
     if record is not None:
-        return [record_facts(ShardSet(path), record)]
+        return [record_facts(open_shard_set(path), record)]
+    if is_url(path):
+        return shard_folder_facts(path)
     if not path.exists():
         raise DatasetError(f"{path} does not exist")
     if path.is_file():

@@ -9,6 +9,7 @@ from shards.index import Index, IndexBatch
 from shards.manifest import find_shard_sets, is_shard_set
 from shards.reader import ShardSet
 from vosdata.inspect.facts import Facts, Table
+from vosdata.opening import open_shard_set
 
 MAX_SKIPPED = 20
 
@@ -19,7 +20,7 @@ def shard_folder_facts(path: Path) -> list[Facts]:
     Raises:
         ShardError: there is no complete shard set.
     """
-    return [shard_set_facts(ShardSet(folder)) for folder in find_shard_sets(path)]
+    return [shard_set_facts(open_shard_set(folder)) for folder in find_shard_sets(path)]
 
 
 def holds_shard_sets(path: Path) -> bool:
@@ -72,7 +73,7 @@ def record_facts(shard_set: ShardSet, key: str) -> Facts:
         "record": entry.key,
         "position": position,
         "sequence": entry.sequence,
-        "shard": shard_set.description["shards"][0]["file"].rsplit("-", 1)[0] + f"-{entry.shard:06d}.tar",
+        "shard": shard_set.shard_file(entry.shard),
         "frames": entry.num_frames,
         "annotated_frames": int(entry.annotated.sum()),
         "frame_size": f"{entry.height}x{entry.width}",

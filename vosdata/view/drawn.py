@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shards.errors import DatasetError
+from shards.location import is_url
 from vosdata.datasets.recognise import find_datasets
 from vosdata.datasets.videos import Video, is_shard_set, open_videos
 from vosdata.evaluate.truth import AnnotatedVideo, MaskFolder, open_mask_folders
@@ -86,7 +87,7 @@ def open_drawn(path: Path, split: str | None = None, frames_from: Path | None = 
         ShardError: the shard set is incomplete or damaged.
         ValueError: frames were named although the path holds its own.
     """
-    if not path.is_dir():
+    if not path.is_dir() and not is_url(path):
         raise DatasetError(f"{path}: there is no such folder")
     if is_shard_set(path) or find_datasets(path):
         if frames_from is not None:
