@@ -154,6 +154,10 @@ class DataRecipe(Section):
     frames: Annotated[int, Field(ge=2)]
     """T, frames in a snippet; the first frame's mask is given, the others are predicted."""
 
+    objects: Literal["one"] | Annotated[int, Field(ge=2, le=254)] = "one"
+    """``one``: one random object of the snippet's first frame is the target (paper). N: up to N of them are, segmented
+    apart as one batch and aggregated in what is fed back and in the losses. All other objects are background."""
+
     size: Size
     """Height and width to which frames are brought, in pixels; multiples of 16."""
 

@@ -33,7 +33,7 @@ from vosdata.recipe import LossRecipe, Recipe
 from vosdata.stream import SnippetStream
 from vosdata.training.data import TrainingData, find_data, with_data
 from vosdata.training.interruption import Interruption, noticing_interruption
-from vosdata.training.losses import TARGET, counted_pixels, pixel_loss, target_iou
+from vosdata.training.losses import counted_pixels, pixel_loss, target_counts, target_iou
 from vosdata.training.metrics_log import MetricsLog, StepMetrics, Stopwatch
 from vosdata.training.ranks import Ranks, join_ranks
 from vosdata.training.run_folder import METRICS_FILE, begin_run, last_state, locked_run
@@ -197,13 +197,14 @@ class Run:
     def train_on(self, batch: SnippetBatch) -> "StepOutcome":
         """Takes one optimiser step on a batch, without waiting for the device."""
         self.step += 1
+        counts = None if self.recipe.data.objects == "one" else target_counts(batch.masks).tolist()  # on the CPU still
         batch = batch.to(self.ranks.device, non_blocking=True)
         for group in self.optimiser.param_groups:
             group["lr"] = self.schedule.learning_rate(self.step)
         precision = self.recipe.train.precision
         half = precision == "bfloat16" or (precision == "auto" and self.ranks.device.type == "cuda")
         with torch.autocast(self.ranks.device.type, torch.bfloat16, enabled=half):
-            output = self.model(batch.frames, batch.masks[:, 0] == TARGET)
+            output = self.model(batch.frames, batch.masks[:, 0], counts)
         loss, sums = training_loss(output.log_probs, output.coarse_log_probs, batch, self.recipe.loss, self.ranks)
         self.optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
@@ -282,10 +283,10 @@ class LossSums:
     """Pixels that both sums count, ()."""
 
     iou: Tensor
-    """Sum of J over annotated frames after the first, ()."""
+    """Sum of J over the targets of annotated frames after the first, ()."""
 
     num_frames: Tensor
-    """How many such frames, ()."""
+    """How many such targets in frames, ()."""
 
     uncounted_snippets: Tensor
     """Snippets without a counted pixel, ()."""
@@ -303,8 +304,8 @@ def training_loss(
     The mean runs over the counted pixels of all ranks. Gradients are averaged over ranks afterwards, hence the factor.
 
     Args:
-        log_probs: float (B, T, 2, H, W), final segmentation.
-        coarse_log_probs: float (B, T, 2, H, W), coarse segmentation.
+        log_probs: float (B, T, M + 1, H, W), final segmentation.
+        coarse_log_probs: float (B, T, M + 1, H, W), coarse segmentation.
         batch: the batch, on the same device.
         recipe: weights, and what counts.
         ranks: the trainers.
@@ -362,6 +363,8 @@ def _open_stream(recipe: Recipe, data: TrainingData, ranks: Ranks) -> SnippetStr
         threads=recipe.run.threads,
         epoch_size=recipe.data.epoch_size,
         flip=recipe.data.flip,
+        objects=recipe.data.objects,
+        later="background",
         min_object_pixels=recipe.data.min_object_pixels,
     )
 

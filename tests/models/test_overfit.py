@@ -1,9 +1,21 @@
 """The network can learn: one snippet, from scratch, until its masks are nearly right."""
 
+from collections.abc import Iterator
+
+import pytest
 import torch
 
 from vosdata.models.agame import AGAME, AGAMEConfig
 from vosdata.training.losses import segmentation_loss, target_iou
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """For so small a network, handing work to further threads takes longer than doing it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def moving_disc(num_frames: int, size: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from vosdata.training.losses import counted_pixels, pixel_loss, segmentation_loss, target_iou
+from vosdata.training.losses import counted_pixels, pixel_loss, segmentation_loss, target_counts, target_iou
 
 
 def random_case(seed: int, batch: int = 2, num_frames: int = 3, size: tuple[int, int] = (5, 7)) -> list[Tensor]:
@@ -115,3 +115,33 @@ def test_iou_of_two_empty_masks_is_one_and_unannotated_frames_do_not_count() -> 
     both = target_iou(log_probs, masks, torch.tensor([[True, True]]))
     assert (both.total.item(), both.count.item()) == (1.0, 1)
     assert target_iou(log_probs, masks, torch.tensor([[True, False]])).count.item() == 0
+
+
+def test_loss_of_several_targets_is_that_of_their_joint_distribution() -> None:
+    rng = np.random.default_rng(7)
+    log_probs = torch.from_numpy(rng.normal(size=(2, 3, 4, 5, 6))).log_softmax(2)
+    masks = torch.from_numpy(rng.choice(np.array([0, 1, 2, 3, 255], np.uint8), size=(2, 3, 5, 6)))
+    annotated = torch.tensor([[True, True, False], [True, True, True]])
+    expected = numpy_mean_loss(log_probs, masks, annotated)
+    assert segmentation_loss(log_probs, masks, annotated).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_iou_of_several_targets_counts_each_in_each_frame_but_none_that_a_snippet_lacks() -> None:
+    masks = torch.zeros((2, 2, 2, 4), dtype=torch.uint8)
+    masks[0, :, 0], masks[0, :, 1, :2], masks[0, 1, 1, 3] = 1, 2, 255
+    masks[1, :, :, 0] = 1
+    assert target_counts(masks).tolist() == [2, 1]
+    predicted = masks[:, 1].clone()
+    predicted[0, 0, 3] = 2  # the first target: 3 of 4; the second: 2 of 3
+    predicted[0, 1, 3] = 2  # void
+    predicted[1] = 2  # 0 of 2
+    log_probs = torch.full((2, 2, 3, 2, 4), -5.0)
+    log_probs[:, 1].scatter_(1, predicted[:, None].long(), -0.1)
+    found = target_iou(log_probs, masks, torch.ones(2, 2, dtype=torch.bool))
+    assert found.count.item() == 3
+    assert found.total.item() == pytest.approx(3 / 4 + 2 / 3)
+
+
+def test_a_snippet_of_void_and_background_still_has_one_target() -> None:
+    masks = torch.tensor([0, 255], dtype=torch.uint8).expand(1, 2, 3, 2)
+    assert target_counts(masks).tolist() == [1]

@@ -16,11 +16,13 @@ from typing import Any, Literal
 
 import pytest
 import torch
+from torch import Tensor
 
 from shards.errors import CheckpointError, ConflictError, ShardError, TrainingError
 from vosdata.batch import SnippetBatch
 from vosdata.checkpoint import list_checkpoints, load_checkpoint, load_model
 from vosdata.cli.app import run as run_command
+from vosdata.models.agame import AGAME, AGAMEOutput
 from vosdata.recipe import LossRecipe, Recipe, load_recipe
 from vosdata.train import TrainResult, train, training_loss
 from vosdata.training.metrics_log import MetricsLog, StepMetrics, read_metrics
@@ -162,6 +164,34 @@ def test_training_lowers_the_loss(tiny: Path, data: list[Path], tmp_path: Path) 
     run(load_recipe(tiny, ["train.steps=25", "train.lr_decay=1"]), data, tmp_path / "run")
     losses = [line["loss"] for line in step_lines(tmp_path / "run")]
     assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
+
+
+def test_several_objects_are_trained_apart_as_one_batch(
+    tiny: Path, tiny_sets: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[list[int], int]] = []
+    forward = AGAME.forward
+
+    def spy(self: AGAME, frames: Tensor, given: Tensor, counts: list[int] | None = None) -> AGAMEOutput:
+        output = forward(self, frames, given, counts)
+        seen.append((counts or [], output.log_probs.shape[2]))
+        return output
+
+    monkeypatch.setattr(AGAME, "forward", spy)
+    run(load_recipe(tiny, ["data.objects=2", "train.batch=4"]), [tiny_sets["alpha"]], tmp_path / "run")
+    assert {count for counts, _ in seen for count in counts} == {1, 2}  # alpha has up to 3 objects
+    assert all(channels == max(counts) + 1 for counts, channels in seen)
+    assert all(line["J"] is not None for line in step_lines(tmp_path / "run"))
+
+
+def test_up_to_several_objects_are_one_where_there_is_but_one(
+    tiny: Path, tiny_sets: dict[str, Path], tmp_path: Path
+) -> None:
+    for objects in ("one", "3"):
+        run(load_recipe(tiny, [f"data.objects={objects}", "train.steps=3"]), [tiny_sets["gamma"]], tmp_path / objects)
+    one, three = (step_lines(tmp_path / objects) for objects in ("one", "3"))
+    for key in ("loss", "J", "gradient_norm"):
+        assert [line[key] for line in one] == pytest.approx([line[key] for line in three], rel=1e-3), key
 
 
 def test_bfloat16_stays_close_to_float32(tiny: Path, data: list[Path], tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """What a training step minimises and what it reports: cross-entropy and J, with void and unannotated left out.
 
-Shapes: B batch, T frames, H height, W width. Channel 0 is background, channel 1 the target. Masks hold 0 background,
-1 target, 255 void; a frame without annotation is a flag per frame.
+Shapes: B batch, T frames, M targets of the snippet that has most, H height, W width. Channel 0 is background, channel k
+the target k. Masks hold 0 background, 1 to M targets, 255 void; a frame without annotation is a flag per frame.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,6 @@ from torch import Tensor
 
 from shards.types import VOID
 
-TARGET = 1
 VoidRule = Literal["excluded", "published"]
 
 
@@ -38,7 +37,7 @@ def counted_pixels(masks: Tensor, annotated: Tensor, void: VoidRule = "excluded"
     as in the published code, whose loader turns void and missing annotation into background before its loss sees them.
 
     Args:
-        masks: uint8 (B, T, H, W), 0 background, 1 target, 255 void.
+        masks: uint8 (B, T, H, W), 0 background, 1 to M targets, 255 void.
         annotated: bool (B, T).
         void: which rule.
     """
@@ -54,8 +53,8 @@ def pixel_loss(log_probs: Tensor, masks: Tensor, annotated: Tensor, void: VoidRu
     background.
 
     Args:
-        log_probs: float (B, T, 2, H, W), log-probabilities of background and target.
-        masks: uint8 (B, T, H, W), 0 background, 1 target, 255 void.
+        log_probs: float (B, T, M + 1, H, W), log-probabilities of background and targets.
+        masks: uint8 (B, T, H, W), 0 background, 1 to M targets, 255 void.
         annotated: bool (B, T), whether the frame has an annotation at all.
         void: ``"excluded"`` or ``"published"``, see :func:`counted_pixels`.
 
@@ -67,8 +66,9 @@ def pixel_loss(log_probs: Tensor, masks: Tensor, annotated: Tensor, void: VoidRu
     """
     _check_shapes(log_probs, masks, annotated)
     counted = counted_pixels(masks, annotated, void)
-    known_target = (masks == TARGET) & annotated[:, :, None, None]
-    likelihood = log_probs.gather(2, known_target[:, :, None].long()).squeeze(2)  # (B, T, H, W)
+    is_target = (masks < log_probs.shape[2]) & annotated[:, :, None, None]
+    truth = torch.where(is_target, masks, 0).long()  # void and unannotated as background, where they count at all
+    likelihood = log_probs.gather(2, truth[:, :, None]).squeeze(2)  # (B, T, H, W)
     # where, not a product with 0: an infinite log-probability at a void pixel must not turn the sum into NaN.
     counted_likelihood = torch.where(counted, likelihood.float(), 0.0)
     return Total(-counted_likelihood.sum(), counted.sum())
@@ -79,35 +79,46 @@ def segmentation_loss(log_probs: Tensor, masks: Tensor, annotated: Tensor, void:
     return pixel_loss(log_probs, masks, annotated, void).mean()
 
 
+def target_counts(masks: Tensor) -> Tensor:
+    """How many targets each snippet has, int64 (B,), at least 1: its largest id, void aside.
+
+    Args:
+        masks: uint8 (B, T, H, W), 0 background, 1 to M targets, 255 void.
+    """
+    return masks.where(masks != VOID, 0).flatten(1).amax(1).long().clamp(min=1)
+
+
 def target_iou(log_probs: Tensor, masks: Tensor, annotated: Tensor) -> Total:
-    """Returns J of the target, intersection over union, summed over the annotated frames after the first.
+    """Returns J, intersection over union, summed over the targets of each annotated frame after the first.
 
     The first frame is given, so it says nothing about the model. Void pixels belong to neither region. Where truth and
     prediction are both empty, J is 1 (the DAVIS convention).
 
     Args:
-        log_probs: float (B, T, 2, H, W).
-        masks: uint8 (B, T, H, W), 0 background, 1 target, 255 void.
+        log_probs: float (B, T, M + 1, H, W).
+        masks: uint8 (B, T, H, W), 0 background, 1 to M targets, 255 void.
         annotated: bool (B, T).
 
     Returns:
-        The sum of J and the number of frames.
+        The sum of J and the number of targets in frames.
     """
     _check_shapes(log_probs, masks, annotated)
-    predicted = log_probs[:, 1:, 1] > log_probs[:, 1:, 0]  # (B, T - 1, H, W)
-    truth = masks[:, 1:] == TARGET
-    known = masks[:, 1:] != VOID
-    intersection = (predicted & truth).sum((2, 3))
-    union = ((predicted | truth) & known).sum((2, 3))
-    iou = torch.where(union > 0, intersection / union.clamp(min=1), 1.0)  # (B, T - 1)
-    counted = annotated[:, 1:]
+    ids = torch.arange(1, log_probs.shape[2], device=masks.device)  # (M,)
+    predicted = log_probs[:, 1:].argmax(2)[:, :, None] == ids[:, None, None]  # (B, T - 1, M, H, W)
+    truth = masks[:, 1:, None] == ids[:, None, None]
+    known = masks[:, 1:, None] != VOID
+    intersection = (predicted & truth).sum((3, 4))
+    union = ((predicted | truth) & known).sum((3, 4))
+    iou = torch.where(union > 0, intersection / union.clamp(min=1), 1.0)  # (B, T - 1, M)
+    counted = annotated[:, 1:, None] & (ids <= target_counts(masks)[:, None])[:, None]
     return Total(torch.where(counted, iou, 0.0).sum(), counted.sum())
 
 
 def _check_shapes(log_probs: Tensor, masks: Tensor, annotated: Tensor) -> None:
     batch, num_frames, height, width = masks.shape
-    if log_probs.shape != (batch, num_frames, 2, height, width) or annotated.shape != (batch, num_frames):
+    fits = log_probs.ndim == 5 and log_probs.shape == (batch, num_frames, log_probs.shape[2], height, width)
+    if not fits or log_probs.shape[2] < 2 or annotated.shape != (batch, num_frames):
         raise ValueError(
-            "expected log-probabilities (B, T, 2, H, W), masks (B, T, H, W) and annotated (B, T), got "
+            "expected log-probabilities (B, T, M + 1, H, W), masks (B, T, H, W) and annotated (B, T), got "
             f"{tuple(log_probs.shape)}, {tuple(masks.shape)} and {tuple(annotated.shape)}"
         )

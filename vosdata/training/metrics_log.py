@@ -40,7 +40,7 @@ class StepMetrics:
     """Cross-entropy of the coarse segmentation, nats per counted pixel."""
 
     J: float | None
-    """Mean intersection over union of the target in annotated frames after the first; None where there is none."""
+    """Mean intersection over union of the targets in annotated frames after the first; None where there is none."""
 
     gradient_norm: float
     """Euclidean norm of the gradient of all trained parameters."""

@@ -6,7 +6,7 @@ target leaves it: its odds are exp(-max_k d_k). Normalised odds are the softmax 
 here: no probability is ever formed that could round to 0 or 1.
 
 Source: A-GAME paper, section 3.3, after RGMP (Oh et al.); background rule and bounds of the published code.
-Letters: N targets, H and W of the picture.
+Letters: B snippets, N targets, H and W of the picture.
 """
 
 import math
@@ -17,6 +17,20 @@ from torch import Tensor
 _LEAST_PROBABILITY = 1e-7
 LOG_ODDS_LIMIT = math.log((1 - _LEAST_PROBABILITY) / _LEAST_PROBABILITY)
 """Log-odds are bounded to +-16.1, probabilities to [1e-7, 1 - 1e-7]."""
+
+
+def join(log_odds: Tensor, is_single: Tensor) -> Tensor:
+    """Joins the targets of several pictures, as training needs it: without bounds, where gradients would end.
+
+    Args:
+        log_odds: float (B, N, H, W).
+        is_single: bool (B, 1, 1, 1), the pictures with a single target, which keeps its own probability.
+
+    Returns:
+        logits float (B, N + 1, H, W), background first.
+    """
+    background = -log_odds.amax(1, keepdim=True)
+    return torch.cat([background.masked_fill(is_single, 0), log_odds], 1)
 
 
 def aggregate(log_odds: Tensor) -> Tensor:

@@ -2,9 +2,11 @@
 
 Only the light modules at stride 16 depend on the previous frame. So a snippet runs in three phases: the backbone and
 all projections over every frame at once, the recurrence over time, the upsampling over every frame at once.
-Letters: B snippets, T frames, N targets, C channels, H and W of the picture, h and w of the stride-16 map.
+Letters: B snippets, T frames, N targets, M targets of the snippet that has most, C channels, H and W of the picture, h
+and w of the stride-16 map.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -14,7 +16,8 @@ from vosdata.models.agame.appearance import AppearanceModule, Mixture, NoAppeara
 from vosdata.models.agame.config import AGAMEConfig
 from vosdata.models.agame.fusion import FusionModule
 from vosdata.models.agame.propagation import NoPropagation, PropagationModule
-from vosdata.models.agame.upsampling import UpsamplingModule, enlarge
+from vosdata.models.agame.targets import Targets
+from vosdata.models.agame.upsampling import Laterals, UpsamplingModule, enlarge
 from vosdata.models.resnet import Features, ResNet
 
 STRIDE = 16
@@ -25,13 +28,13 @@ _LEAST_PROBABILITY = 1e-7  # the first frame's output is the log of the given ma
 
 
 class AGAMEOutput(NamedTuple):
-    """Segmentation of one target per snippet; channel 0 is background, channel 1 the target."""
+    """Segmentation of each snippet; channel 0 is background, channel 1 the target, further ones further targets."""
 
     log_probs: Tensor
-    """Float (B, T, 2, H, W); frame 0 is the given mask."""
+    """Float (B, T, M + 1, H, W); frame 0 is the given mask."""
 
     coarse_log_probs: Tensor
-    """Float (B, T, 2, H, W): log-probabilities at stride 16, enlarged bilinearly (not normalised again)."""
+    """Float (B, T, M + 1, H, W): log-probabilities at stride 16, enlarged bilinearly (not normalised again)."""
 
 
 class TargetState(NamedTuple):
@@ -139,16 +142,18 @@ class AGAME(nn.Module):
         mixture = self.appearance.update(state.mixture, appearance, mask.flatten(2))
         return TargetState(mixture, state.reference, mask)
 
-    def forward(self, frames: Tensor, given: Tensor) -> AGAMEOutput:
-        """Segments one target in each of B snippets from its mask in the first frame.
+    def forward(self, frames: Tensor, given: Tensor, counts: Sequence[int] | None = None) -> AGAMEOutput:
+        """Segments one or several targets in each of B snippets from their masks in the first frame.
 
-        The mask that is fed back is the coarse softmax, in training and evaluation alike, and nothing is detached:
-        gradients flow through all frames, the updates and the first frame's fit. For videos see
-        :class:`~vosdata.models.agame.segmenter.VideoSegmenter`.
+        The mask that is fed back is the coarse softmax, aggregated over the targets of a snippet, in training and
+        evaluation alike, and nothing is detached: gradients flow through all frames, the updates and the first frame's
+        fit. For videos see :class:`~vosdata.models.agame.segmenter.VideoSegmenter`.
 
         Args:
             frames: uint8 (B, T, 3, H, W) RGB, T >= 1, H and W multiples of 16.
-            given: the target in the first frame, bool or uint8 (B, H, W); void (255) counts as background here.
+            given: the targets in the first frame, (B, H, W): bool, or uint8 where void (255) counts as background. One
+                target is all that is not background; several are 1, 2, ...
+            counts: how many targets each snippet has, B numbers; None for one each.
 
         Raises:
             ValueError: shapes do not fit.
@@ -156,42 +161,80 @@ class AGAME(nn.Module):
         if frames.ndim != 5 or given.shape != (frames.shape[0], *frames.shape[3:]):
             found = f"{tuple(frames.shape)} and {tuple(given.shape)}"
             raise ValueError(f"expected frames (B, T, 3, H, W) and given (B, H, W), got {found}")
+        if counts is not None and len(counts) != len(frames):
+            raise ValueError(f"expected the number of targets of each of {len(frames)} snippets, got {len(counts)}")
         num_snippets, num_frames = frames.shape[:2]
-        mask = two_channels(given, self.get_buffer("_scale").dtype)  # (B, 2, H, W)
-        echo = mask.clamp(_LEAST_PROBABILITY, 1 - _LEAST_PROBABILITY).log()[None]  # (1, B, 2, H, W)
+        targets = None if counts is None else Targets(counts, frames.device)
+        echo = self._echo(given, targets)
         if num_frames == 1:
             return AGAMEOutput(echo.transpose(0, 1), echo.transpose(0, 1))
+        mask = two_channels(given if targets is None else targets.given(given), echo.dtype)  # (N, 2, H, W)
         features = self.encode(frames.transpose(0, 1).flatten(0, 1), num_frames)
-        encodings, logits = self._recur(features.deep, pool(mask), num_frames)
+        encodings, logits = self._recur(features.deep, pool(mask), num_frames, targets)
         # Frame 0 is given, so only the later ones need laterals. (T-1)*B pictures, time-major.
         laterals = self.upsampling.laterals(Features(*(level[num_snippets:] for level in features)))
-        fine = enlarge(self.upsampling(encodings, laterals), 4).log_softmax(1)
+        if targets is None:
+            fine = enlarge(self.upsampling(encodings, laterals), 4).log_softmax(1)
+        else:
+            fine = self._fine_of_several(encodings, laterals, targets, num_frames - 1).log_softmax(1)
         coarse = enlarge(logits.log_softmax(1), STRIDE)
         later = (num_frames - 1, *echo.shape[1:])
         return AGAMEOutput(
             torch.cat([echo, fine.view(later)]).transpose(0, 1), torch.cat([echo, coarse.view(later)]).transpose(0, 1)
         )
 
-    def _recur(self, deep: Tensor, mask: Tensor, num_frames: int) -> tuple[Tensor, Tensor]:
+    def _echo(self, given: Tensor, targets: Targets | None) -> Tensor:
+        """What is told of the first frame: the log of its given mask, float (1, B, M + 1, H, W)."""
+        dtype = self.get_buffer("_scale").dtype
+        if targets is None:
+            mask = two_channels(given, dtype)
+        else:
+            ids = torch.arange(targets.most + 1, device=given.device, dtype=torch.uint8)[:, None, None]
+            mask = (given.where(given <= targets.most, 0)[:, None] == ids).to(dtype)
+        return mask.clamp(_LEAST_PROBABILITY, 1 - _LEAST_PROBABILITY).log()[None]
+
+    def _fine_of_several(self, encodings: Tensor, laterals: Laterals, targets: Targets, num_steps: int) -> Tensor:
+        """Fine logits float (num_steps * B, M + 1, H, W) of the mask encodings (num_steps * N, E, h, w), time-major."""
+        terms = [targets.of(term.view(num_steps, -1, *term.shape[1:]).transpose(0, 1)) for term in laterals]
+        per_target = Laterals(*(term.transpose(0, 1).flatten(0, 1) for term in terms))
+        logits = self.upsampling(encodings, per_target)
+        # Enlarging is linear, so the difference of the two channels is enlarged instead of both.
+        log_odds = enlarge(logits[:, 1:] - logits[:, :1], 4).squeeze(1)  # (num_steps * N, H, W)
+        return torch.cat([targets.aggregate(step) for step in log_odds.chunk(num_steps)])
+
+    def _recur(
+        self, deep: Tensor, mask: Tensor, num_frames: int, targets: Targets | None = None
+    ) -> tuple[Tensor, Tensor]:
         """The part that depends on the previous frame.
 
         Args:
             deep: deep features, float (T*B, C16, h, w), time-major, T >= 2.
-            mask: of the first frame at stride 16, float (B, 2, h, w).
+            mask: of the first frame at stride 16, float (N, 2, h, w).
             num_frames: T.
+            targets: which target belongs to which snippet; None for one each.
 
         Returns:
-            mask encodings ((T-1)*B, E, h, w) and coarse logits ((T-1)*B, 2, h, w) of frames 1 to T-1, time-major.
+            of frames 1 to T-1, time-major: mask encodings ((T-1)*N, E, h, w) and coarse logits, ((T-1)*B, M+1, h, w).
         """
-        num_snippets = len(mask)
+        num_snippets = len(deep) // num_frames
+        first = deep[:num_snippets]
         appearance = self.appearance.project(deep).chunk(num_frames)
         propagation = self.propagation.project(deep[num_snippets:]).chunk(num_frames - 1)
-        state = self.start(appearance[0], deep[:num_snippets], mask)
-        found = [self.locate(appearance[1], propagation[0], state)]
-        for step in range(2, num_frames):
-            state = self.remember(state, appearance[step - 1], found[-1][1].softmax(1))
-            found.append(self.locate(appearance[step], propagation[step - 1], state))
-        encodings, logits = zip(*found, strict=True)
+        if targets is not None:
+            first = targets.of(first)
+            appearance = tuple(targets.of(step) for step in appearance)
+            propagation = tuple(targets.of(step) for step in propagation)
+        state = self.start(appearance[0], first, mask)
+        encodings, logits = [], []
+        for step in range(1, num_frames):
+            encoding, own = self.locate(appearance[step], propagation[step - 1], state)
+            joint = own if targets is None else targets.aggregate(own[:, 1] - own[:, 0])
+            encodings.append(encoding)
+            logits.append(joint)
+            if step + 1 < num_frames:
+                previous = joint.softmax(1)
+                previous = previous if targets is None else targets.separate(previous)
+                state = self.remember(state, appearance[step], previous)
         return torch.cat(encodings), torch.cat(logits)
 
 
