@@ -1,7 +1,7 @@
 """SynthVOS as a plan of shards: which scenes go where, and how a scene becomes a record."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, Literal
 
 from shards.codec import encode_jpeg
@@ -13,6 +13,7 @@ from synth.compose import compose_scene
 from synth.config import SynthConfig
 from synth.render import Renderer, single_threaded_opencv
 from synth.scene import SCENE_VERSION, Scene
+from synth.truth import TRUTH_KINDS, TRUTH_NOTE, Truth, TruthKind, make_truth
 from synth.types import BackgroundSource, ObjectSource
 
 MAX_VIDEOS_PER_SHARD = 100
@@ -44,6 +45,7 @@ class SynthPlan:
         name: str = "synthvos",
         split: str = "train",
         on_bad: OnBad = "stop",
+        truth: Collection[TruthKind] = (),
     ) -> None:
         """Checks the call and fingerprints the sources, which reads every file of them once.
 
@@ -57,6 +59,7 @@ class SynthPlan:
             split: split that the set is said to be.
             on_bad: ``"stop"``: a file that cannot be used ends the run with an error; ``"skip"``: another picture is
                 drawn instead, and every such file is reported once per shard.
+            truth: which exact ground truth is stored besides the masks (:mod:`synth.truth`).
 
         Raises:
             ValueError: number of videos or seed is out of range.
@@ -84,6 +87,7 @@ class SynthPlan:
         self.name = name
         self.split = split
         self.on_bad = on_bad
+        self.truth = tuple(kind for kind in TRUTH_KINDS if kind in truth)
         self._fingerprints = (objects.fingerprint(), backgrounds.fingerprint())
 
     @property
@@ -107,6 +111,7 @@ class SynthPlan:
             "renderer_version": RENDERER_VERSION,
             "seed": self.seed,
             "synth": self.config.model_dump(mode="json"),
+            "truth": list(self.truth),
             "objects": _describe(self.objects, self._fingerprints[0]),
             "backgrounds": _describe(self.backgrounds, self._fingerprints[1]),
         }
@@ -122,6 +127,8 @@ class SynthPlan:
             f"The idea is SynthVOS of Johnander et al., A Generative Appearance Model for End-to-End Video Object "
             f"Segmentation (CVPR 2019). Made by `vosdata synth`, seed {self.seed}."
         )
+        if self.truth:
+            text += f"\n\nBesides the masks, records hold exact truth: {', '.join(self.truth)}. {TRUTH_NOTE}"
         return SetDescription(
             frame_size=self.config.size,
             frame_rate=self.config.frame_rate,
@@ -147,11 +154,14 @@ class SynthPlan:
             known = len(reported)
             with single_threaded_opencv():
                 scene = self._draw(index, bank, reported)
-                video = renderer.render(scene)
+                video = renderer.render(scene, amodal=bool(self.truth))
+                truth = make_truth(self.truth, scene, video) if self.truth else None
             yield from list(reported.values())[known:]
             images = [encode_jpeg(frame, self.config.quality) for frame in video.frames]
-            frames = (StoredFrame(t, image, video.masks[t]) for t, image in enumerate(images))
-            yield self._record(scene, tuple(frames))
+            extras = truth.extras if truth else [{}] * len(images)
+            parts = enumerate(zip(images, video.masks, extras, strict=True))
+            frames = tuple(StoredFrame(t, image, mask, files) for t, (image, mask, files) in parts)
+            yield self._record(scene, frames, truth)
 
     def _draw(self, index: int, bank: PictureBank, reported: dict[str, Skipped]) -> Scene:
         def report(name: str, error: BadFileError) -> None:
@@ -162,7 +172,7 @@ class SynthPlan:
         except BadFileError as error:
             raise BadFileError(f"{error}. Repair or remove it, or go on without it with --on-bad skip.") from error
 
-    def _record(self, scene: Scene, frames: tuple[StoredFrame, ...]) -> Record:
+    def _record(self, scene: Scene, frames: tuple[StoredFrame, ...], truth: Truth | None) -> Record:
         return Record(
             sequence=f"{scene.index:06d}",
             frames=frames,
@@ -171,7 +181,7 @@ class SynthPlan:
             source=f"{self.objects.name} over {self.backgrounds.name}",
             licence=self._licence(),
             provenance=f"vosdata synth: scene {scene.index} of seed {scene.seed}",
-            extra={"scene": scene.to_json()},
+            extra={"scene": scene.to_json(), **({"truth": truth.values} if truth else {})},
         )
 
     def _licence(self) -> str:

@@ -35,6 +35,24 @@ class RenderedVideo:
     masks: Image
     """``uint8 (T, H, W)``: 0 background, 1..254 object ids."""
 
+    order: NDArray[np.int64]
+    """``int64 (T, N)``: places in the scene's list of objects, the nearest object first."""
+
+    sprites: tuple[Sprite, ...]
+    """The cutouts of the N objects."""
+
+    object_maps: NDArray[np.float64]
+    """``float64 (N, T, 2, 3)``: pixels of each cutout to pixels of the frame, as in :mod:`synth.geometry`."""
+
+    background_maps: Maps
+    """``float64 (T, 2, 3)``: pixels of the background's picture to pixels of the frame."""
+
+    camera_maps: Maps
+    """``float64 (T, 2, 3)``: resting view to frame, both in pixels of the frame."""
+
+    amodal: NDArray[np.bool_] | None
+    """``bool (T, N, H, W)``: where each object is, hidden or not; None when it was not asked for."""
+
     def __repr__(self) -> str:
         num_frames, height, width = self.masks.shape
         return f"RenderedVideo({num_frames} frames of {height}x{width})"
@@ -62,11 +80,17 @@ def render_scene(
 class _Layer:
     """A picture and where it goes in every frame."""
 
+    sprite: Sprite
+    """The picture."""
+
+    to_frame: Maps
+    """``float64 (T, 2, 3)``: its pixels to the frame's."""
+
     pixels: Image
-    """``uint8 (h, w, 4)``, premultiplied."""
+    """``uint8 (h, w, 4)``, premultiplied: the level of the picture that is drawn."""
 
     maps: Maps
-    """``float64 (T, 2, 3)``: its pixels to the frame's, integers at pixel centres."""
+    """``float64 (T, 2, 3)``: that level's pixels to the frame's, integers at pixel centres."""
 
     boxes: NDArray[np.int64]
     """``int64 (T, 4)``: x0, y0, x1, y1, end-exclusive and inside the frame; empty where it is out of it."""
@@ -99,8 +123,12 @@ class Renderer:
         self._canvas: Image = np.empty((*size, 4), np.uint8)
         self._scratch: Image = np.empty(size[0] * size[1] * 4, np.uint8)
 
-    def render(self, scene: Scene) -> RenderedVideo:
+    def render(self, scene: Scene, amodal: bool = False) -> RenderedVideo:
         """Renders one scene; a pure function of the scene, its pictures, size and number of frames.
+
+        Args:
+            scene: the scene.
+            amodal: also keep where each object is when others hide it.
 
         Raises:
             BadFileError: a picture cannot be read.
@@ -110,20 +138,30 @@ class Renderer:
         camera = camera_maps(scene.camera, self.moments, self.size)
         backdrop = self._background_layer(scene, camera)
         layers = [self._object_layer(scene, number, camera) for number in range(len(scene.objects))]
-        depths = np.stack([self.moments.values(item.depth) for item in scene.objects])
+        order = _depth_order(np.stack([self.moments.values(item.depth) for item in scene.objects]))
+        whole = np.zeros((len(self.moments), len(layers), height, width), np.bool_) if amodal else None
         frames = np.empty((len(self.moments), height, width, 3), np.uint8)
         masks = np.zeros((len(self.moments), height, width), np.uint8)
         for t in range(len(self.moments)):
             self._draw_background(backdrop, t)
-            # Farthest first. A stable sort of the reversed list: of equal depths, the smaller id comes last, nearest.
-            order = np.argsort(-depths[::-1, t], kind="stable")
-            for number in (len(layers) - 1 - order).tolist():
+            for number in order[t, ::-1].tolist():
                 drawn = layers[number].draw(t, self._scratch)
                 if drawn is not None:
                     box, pixels = drawn
-                    _lay_over(self._canvas[box], masks[t][box], pixels, scene.objects[number].id)
+                    solid = _lay_over(self._canvas[box], masks[t][box], pixels, scene.objects[number].id)
+                    if whole is not None:
+                        whole[t, number][box] = solid
             cv2.cvtColor(self._canvas, cv2.COLOR_RGBA2RGB, dst=frames[t])
-        return RenderedVideo(frames, masks)
+        return RenderedVideo(
+            frames=frames,
+            masks=masks,
+            order=order,
+            sprites=tuple(layer.sprite for layer in layers),
+            object_maps=np.stack([layer.to_frame for layer in layers]),
+            background_maps=backdrop.to_frame,
+            camera_maps=camera,
+            amodal=whole,
+        )
 
     def _draw_background(self, layer: _Layer, t: int) -> None:
         # Mirrored borders only show when a scene is rendered at another aspect than it was composed for.
@@ -157,9 +195,14 @@ class Renderer:
         scale = largest * math.hypot(*self.size) / math.hypot(*sprite.size)
         pixels = sprite.level(level_for(scale))
         per_axis = np.array([sprite.size[1] / pixels.shape[1], sprite.size[0] / pixels.shape[0], 1.0])
-        maps = maps * per_axis  # the level's pixels to the frame's
-        boxes = _boxes(maps, pixels.shape[:2], self.size)
-        return _Layer(pixels, between_pixel_centres(maps), boxes)
+        level_maps = maps * per_axis
+        boxes = _boxes(level_maps, pixels.shape[:2], self.size)
+        return _Layer(sprite, maps, pixels, between_pixel_centres(level_maps), boxes)
+
+
+def _depth_order(depths: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Nearest first, ``int64 (T, N)``, from depths ``(N, T)``; of equal depths, the smaller id is nearer."""
+    return np.argsort(depths.T, axis=1, kind="stable")
 
 
 def _find(source: ObjectSource | BackgroundSource, name: str) -> int:
@@ -183,10 +226,12 @@ def _boxes(maps: Maps, picture_size: tuple[int, ...], size: tuple[int, int]) -> 
     return np.concatenate([np.clip(low, 0, limit), np.clip(high, 0, limit)], axis=1)
 
 
-def _lay_over(canvas: Image, mask: Image, pixels: Image, object_id: int) -> None:
-    """Puts a warped object over a box of the canvas and takes the pixels where it is solid."""
+def _lay_over(canvas: Image, mask: Image, pixels: Image, object_id: int) -> NDArray[np.bool_]:
+    """Puts a warped object over a box of the canvas, takes the pixels where it is solid, and returns where that is."""
     alpha = cv2.extractChannel(pixels, 3)
     through = cv2.bitwise_not(alpha)
     below = cv2.multiply(canvas, cv2.merge((through, through, through, through)), scale=1 / 255)
     canvas[:] = cv2.add(below, pixels)
-    np.copyto(mask, np.uint8(object_id), where=alpha >= SOLID)
+    solid: NDArray[np.bool_] = alpha >= SOLID
+    np.copyto(mask, np.uint8(object_id), where=solid)
+    return solid

@@ -34,6 +34,13 @@ def test_a_preset_sets_keys_and_set_wins(tmp_path: Path) -> None:
     assert (scene["camera_pan"], scene["rotation"], scene["tilt"]) == (0.0, 0.0, 5.0)
 
 
+def test_truth_is_stored_on_request(tmp_path: Path) -> None:
+    assert run([*QUICK, "--out", str(tmp_path / "set"), "--truth", "visibility, flow"]) == 0
+    shards = ShardSet(tmp_path / "set")
+    assert shards.entry(0).extra_names == ("bwdflow.png", "fwdflow.png")
+    assert {"flow_steps_per_pixel", "visible_fraction", "state"} < set(shards.record_json(0)["truth"])
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -51,6 +58,7 @@ def test_a_preset_sets_keys_and_set_wins(tmp_path: Path) -> None:
         (["--workers", "some"], "--workers"),
         (["--on-bad", "ignore"], "ignore"),
         (["--preset", "easy"], "easy"),
+        (["--truth", "amodal,flows"], "flows"),
         (["--set", "scene.camera_pam=0"], "did you mean scene.camera_pan?"),
         (["--set", "scene.area=2,3"], "scene.area"),
         (["--device", "cuda"], "--device"),

@@ -14,6 +14,7 @@ from vosdata.world import data_root
 
 if TYPE_CHECKING:
     from shards.plan import BuildReport
+    from synth.truth import TruthKind
     from synth.types import BackgroundSource, ObjectSource
 
 # Folders below <root>/raw that are taken when no source is named; the first pattern that some folder fits decides.
@@ -50,6 +51,14 @@ def command(
         Literal["stop", "skip"],
         typer.Option(help="A picture that cannot be used: stop, or draw another and report it."),
     ] = "stop",
+    truth: Annotated[
+        str | None,
+        typer.Option(
+            help="Exact truth to store besides the masks: any of amodal,flow,order,visibility,camera, separated by "
+            "commas. How each is stored is told in synth/truth.py.",
+            show_default=False,
+        ),
+    ] = None,
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Set a key of the configuration, such as scene.area=0.02,0.1."),
@@ -80,10 +89,11 @@ def command(
         "objects_per_video": _parse_range(objects_per_video),
     }
     config = make_config(values, overrides or (), preset)
+    kinds = _parse_truth(truth)
     num_workers = parse_workers(workers)
     base = data_root(root)
     object_source, background_source = _open_sources(base / "raw", objects, backgrounds)
-    plan = SynthPlan(config, object_source, background_source, n, seed, on_bad=on_bad)
+    plan = SynthPlan(config, object_source, background_source, n, seed, on_bad=on_bad, truth=kinds)
     start = time.monotonic()
     with show_progress("videos") as progress:
         report = build_shard_set(plan, out or base / "shards" / "synthvos", num_workers, progress)
@@ -95,6 +105,16 @@ def _parse_range(text: str) -> tuple[int, int]:
     if match is None:
         raise typer.BadParameter(f"--objects-per-video wants FEWEST-MOST, such as 1-5, got {text!r}")
     return int(match[1]), int(match[2] or match[1])
+
+
+def _parse_truth(text: str | None) -> list["TruthKind"]:
+    from synth.truth import TRUTH_KINDS
+
+    wanted = [word.strip() for word in text.split(",")] if text is not None else []
+    unknown = [word for word in wanted if word not in TRUTH_KINDS]
+    if unknown:
+        raise typer.BadParameter(f"--truth wants any of {', '.join(TRUTH_KINDS)}, got {unknown[0]!r}")
+    return [kind for kind in TRUTH_KINDS if kind in wanted]
 
 
 def _open_sources(
