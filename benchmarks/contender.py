@@ -127,11 +127,13 @@ def _be_busy(seconds: float) -> None:
 def checksums(loader: Loader) -> dict[str, int]:
     """CRC32 of every snippet's pixels and masks, by key."""
     found = {}
-    for keys, pictures, masks in loader.epoch():
-        pictures, masks = loader.pixels(pictures, masks)
-        for place, key in enumerate(keys):
-            found[key] = zlib.crc32(masks[place].tobytes(), zlib.crc32(pictures[place].tobytes()))
-    loader.stop()
+    try:
+        for keys, pictures, masks in loader.epoch():
+            pictures, masks = loader.pixels(pictures, masks)
+            for place, key in enumerate(keys):
+                found[key] = zlib.crc32(masks[place].tobytes(), zlib.crc32(pictures[place].tobytes()))
+    finally:
+        loader.stop()
     return found
 
 

@@ -252,6 +252,8 @@ class MosaicPeer(Peer):
             os.environ |= {"S3_ENDPOINT_URL": host, "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x"}
             remote = f"s3://{bucket}/mosaic"
             dataset = Decoded(remote=remote, local=self.new_cache(), shuffle=True, batch_size=batch)
+            for stream in dataset.streams:  # forked workers would share the connection that fetched the index
+                stream._downloader.clean_up()
         else:
             dataset = Decoded(local=str(self.folder), shuffle=True, batch_size=batch)
         return DataLoader(dataset, batch, **self.worker_options())
@@ -283,6 +285,7 @@ class LitDataPeer(Peer):
                 return decode_columns(super().__getitem__(place))
 
         if self.options.remote:
+            litdata.streaming.downloader._OBSTORE_CLIENT_OPTIONS["allow_http"] = True  # else https alone
             host, bucket = self.options.remote.rsplit("/", 1)
             access = {"endpoint_url": host, "aws_access_key_id": "x", "aws_secret_access_key": "x", "region_name": "x"}
             dataset = Decoded(

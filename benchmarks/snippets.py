@@ -5,6 +5,7 @@
 colours).
 """
 
+import json
 import math
 import shutil
 from collections.abc import Iterator
@@ -88,17 +89,20 @@ def make_snippets(work: Path, case: Case, source: Path | None, count: int) -> di
     """Writes ``<work>/folder`` and ``<work>/shards``; returns what the frames are like.
 
     Args:
-        work: where to write; snippets that are there already are kept when their number is right.
+        work: where to write; what an earlier call made of the same source is kept.
         case: size and length.
         source: a dataset folder, repeated as often as needed; None renders SynthVOS from built-in pictures.
         count: number of snippets.
     """
     folder = work / "folder"
-    if not folder.is_dir() or len(list(folder.iterdir())) != count:
+    made = json.dumps([case.name, str(source and source.resolve()), count, QUALITY])
+    note = work / "made.json"
+    if not note.is_file() or note.read_text() != made:
         shutil.rmtree(work, ignore_errors=True)
         folder.mkdir(parents=True)
         for number, frames in enumerate(islice(_endless(case, source, count), count)):
             _write(folder / f"snippet{number:05d}", frames)
+        note.write_text(made)
     keys = tuple(sorted(path.name for path in folder.iterdir()))
     shutil.rmtree(work / "shards", ignore_errors=True)  # cheap, and always what this version writes
     build_shard_set(SnippetPlan(folder, keys), work / "shards")
