@@ -9,6 +9,7 @@ then come as fast as the machine sends them.
 import argparse
 import os
 import re
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -98,12 +99,22 @@ class FileHandler(BaseHTTPRequestHandler):
         """Nothing: a line for each request would be measured, too."""
 
 
+class FileServer(ThreadingHTTPServer):
+    """Answers each connection in a thread of its own."""
+
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Says nothing of clients that hang up: they may, at any time."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
+
+
 @contextmanager
 def serve(folder: Path, latency_seconds: float = 0.0, port: int = 0) -> Iterator[str]:
     """Serves a folder from threads of this process; yields its URL."""
     handler = partial(FileHandler, served=Served(folder, latency_seconds))
-    server = ThreadingHTTPServer(("127.0.0.1", port), handler)
-    server.daemon_threads = True
+    server = FileServer(("127.0.0.1", port), handler)
     thread = Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:

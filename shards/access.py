@@ -30,6 +30,10 @@ class Shards(Protocol):
         """Whether reading anything of a shard fetches all of it, so that it should be asked for long before."""
 
     @property
+    def num_ahead(self) -> int:
+        """How many snippets before it is read one should be asked for by :meth:`read_ahead`, at least."""
+
+    @property
     def num_attempts(self) -> int:
         """How often bytes with a wrong checksum are worth reading, 1 or more."""
 

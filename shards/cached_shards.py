@@ -48,6 +48,7 @@ class CachedShards:
     """
 
     fetches_whole_shards = True
+    num_ahead = 8
     num_attempts = 2
 
     def __init__(self, cache: FileCache, max_bytes: int) -> None:

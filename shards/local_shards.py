@@ -21,6 +21,7 @@ class LocalShards:
     """
 
     fetches_whole_shards = False
+    num_ahead = 8
     num_attempts = 1
 
     def __init__(self, folder: Path) -> None:

@@ -112,6 +112,7 @@ class RangedShards:
     """
 
     fetches_whole_shards = False
+    num_ahead = 2 * _RANGED_READS
     num_attempts = 3
 
     def __init__(self, transfers: Transfers) -> None:

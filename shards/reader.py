@@ -182,6 +182,11 @@ class ShardSet:
         """Whether reading anything of a shard fetches all of it, so that :meth:`prefetch` pays."""
         return self._shards.fetches_whole_shards
 
+    @property
+    def num_ahead(self) -> int:
+        """How many snippets before it is read one should be asked for by :meth:`read_ahead`, at least."""
+        return self._shards.num_ahead
+
     def read_ahead(self, entry: IndexEntry, first: int, last: int) -> None:
         """Begins to fetch frames ``first`` to ``last`` of a record with their masks, and returns at once.
 

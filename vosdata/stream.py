@@ -33,9 +33,6 @@ from vosdata.transforms import Augmentation, open_augmentation
 
 EngineName = Literal["auto", "process", "threads"]
 
-_MIN_READ_AHEAD = 8
-"""Snippets that are fetched before they are decoded, at least."""
-
 
 class SnippetStream:
     """An endless, resumable stream of snippets; each iteration over it runs to the end of the epoch.
@@ -265,7 +262,8 @@ class SnippetStream:
         """Starts decoding at the current position."""
         shape = (self._batch, self._order.settings.rule.num_frames, *self.size)
         schedule = Schedule(self._next, self._batch, self._rank, self._num_ranks)
-        ahead = ReadAhead(self._order, schedule, max(_MIN_READ_AHEAD, 2 * self._threads))
+        num_ahead = max(2 * self._threads, *(shard_set.num_ahead for shard_set in self._order.sets))
+        ahead = ReadAhead(self._order, schedule, num_ahead)
         decoders = [SnippetDecoder(ahead, self._augmentation) for _ in range(self._threads)]
         if self._engine_name != "threads":
             try:
