@@ -26,6 +26,7 @@ from vosdata.recipe_faults import describe_faults
 from vosdata.recipe_files import apply_override, read_sections
 
 if TYPE_CHECKING:
+    from vosdata.augment import TensorAugmentation
     from vosdata.models.agame import AGAMEConfig
 
 STRIDE = 16
@@ -48,14 +49,14 @@ def parse_size(value: object) -> tuple[int, int]:
     return height, width
 
 
-def parse_weight(value: object) -> float | str:
-    """Reads the weight of a shard set: a positive number, or ``size`` for its number of sequences.
+def parse_weight(value: object) -> object:
+    """Reads the weight of a shard set: a positive number, ``size`` for its number of sequences, or one that changes.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: it is none of them.
     """
-    if value == "size":
-        return "size"
+    if value == "size" or isinstance(value, dict):
+        return value
     try:
         weight = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
@@ -68,7 +69,11 @@ def parse_weight(value: object) -> float | str:
 Size = Annotated[
     tuple[int, int], BeforeValidator(parse_size), PlainSerializer(lambda size: f"{size[0]}x{size[1]}", return_type=str)
 ]
-Weight = Annotated[float | Literal["size"], BeforeValidator(parse_weight)]
+Changing = dict[str, list[list[int | float]]]
+"""A value that changes over the global position, as :mod:`vosdata.curriculum` reads it: ``{steps: [[0, 1], ...]}``."""
+
+Weight = Annotated[float | Literal["size"] | Changing, BeforeValidator(parse_weight)]
+Number = PositiveFloat | Changing
 Share = Annotated[float, Field(gt=0, le=1)]
 
 
@@ -142,6 +147,38 @@ class ModelRecipe(Section):
         return AGAMEConfig(**self.model_dump(exclude={"weights"}))
 
 
+class TensorRecipe(Section):
+    """Flips, scale, crop and colour of whole snippets; :class:`vosdata.augment.TensorAugmentation` says more."""
+
+    flip_vertical: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Probability of mirroring top to bottom."""
+
+    scale: tuple[float, float] = (1.0, 1.0)
+    """Smallest and largest magnification."""
+
+    crop: Size | None = None
+    """Height and width that are cut out and trained at, multiples of 16; null keeps ``data.size``."""
+
+    brightness: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Colours are multiplied by a factor from [1 - x, 1 + x]."""
+
+    contrast: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Differences from middle gray are multiplied by a factor from [1 - x, 1 + x]."""
+
+    saturation: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Differences from gray are multiplied by a factor from [1 - x, 1 + x]."""
+
+    hue_degrees: Annotated[float, Field(ge=0, le=180)] = 0.0
+    """Hues are turned by an angle from [-x, x] degrees."""
+
+    def augmentation(self) -> "TensorAugmentation | None":
+        """What these keys ask for; None when they change nothing."""
+        from vosdata.augment import TensorAugmentation
+
+        wanted = TensorAugmentation(**{name: getattr(self, name) for name in type(self).model_fields})
+        return None if wanted == TensorAugmentation() else wanted
+
+
 class DataRecipe(Section):
     """What is trained on."""
 
@@ -166,6 +203,21 @@ class DataRecipe(Section):
 
     min_object_pixels: PositiveInt = 25
     """Pixels of a snippet's object in its first frame, at the size trained at, below which it is not drawn."""
+
+    gap: Number | tuple[Number, Number] = 1
+    """From each frame of a snippet to the next; a pair is the smallest and largest. May change with the position."""
+
+    gap_unit: Literal["frames", "seconds"] = "frames"
+    """Unit of ``gap``: frames of the sequence, or seconds by the shard set's frame rate."""
+
+    reverse: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Probability with which a snippet runs backwards."""
+
+    augment: str | None = None
+    """File of an albumentations pipeline (``albumentations.save``), run on the decode threads once for each snippet."""
+
+    tensors: TensorRecipe = TensorRecipe()
+    """What is done to each batch on the training device."""
 
     epoch_size: PositiveInt | None = None
     """Snippets in an epoch; null for one per sequence."""

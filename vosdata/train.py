@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from shards.errors import ConflictError, TrainingError
+from vosdata.augment import augment
 from vosdata.batch import SnippetBatch
 from vosdata.checkpoint import (
     Checkpoint,
@@ -131,6 +132,7 @@ class Run:
         """
         self.recipe, self.out, self.ranks, self.stream = recipe, out, ranks, stream
         self.schedule = Schedule(recipe.train, stream.epoch_size)
+        self.augmentation = recipe.data.tensors.augmentation()
         self.backbone = backbone
         self.step = 0
         self.batches = _without_end(stream)
@@ -198,7 +200,10 @@ class Run:
         """Takes one optimiser step on a batch, without waiting for the device."""
         self.step += 1
         counts = None if self.recipe.data.objects == "one" else target_counts(batch.masks).tolist()  # on the CPU still
+        positions = self.stream.positions(batch)
         batch = batch.to(self.ranks.device, non_blocking=True)
+        if self.augmentation is not None:
+            batch = augment(batch, self.augmentation, self.recipe.train.seed, positions)
         for group in self.optimiser.param_groups:
             group["lr"] = self.schedule.learning_rate(self.step)
         precision = self.recipe.train.precision
@@ -366,6 +371,10 @@ def _open_stream(recipe: Recipe, data: TrainingData, ranks: Ranks) -> SnippetStr
         objects=recipe.data.objects,
         later="background",
         min_object_pixels=recipe.data.min_object_pixels,
+        gap=recipe.data.gap,
+        gap_unit=recipe.data.gap_unit,
+        reverse=recipe.data.reverse,
+        augment=recipe.data.augment,
     )
 
 

@@ -235,6 +235,30 @@ def test_gradients_are_clipped_to_the_given_norm(tiny: Path, data: list[Path], t
     assert norms[1e-3] == pytest.approx(1e-3, rel=1e-3)
 
 
+def test_sampling_and_augmentation_follow_the_recipe_and_resume_to_the_bit(
+    tiny: Path, tiny_sets: dict[str, Path], tmp_path: Path
+) -> None:
+    sets = f"{{{tiny_sets['alpha']}: {{linear: [[0, 1], [8, 0.2]]}}, {tiny_sets['beta']}: 0.5}}"
+    settings = [
+        f"data.sets={sets}",
+        "data.gap={steps: [[0, 1], [4, 2]]}",
+        "data.reverse=0.5",
+        "data.tensors={crop: 16x32, scale: [0.9, 1.2], brightness: 0.2, hue_degrees: 10}",
+        "run.checkpoint_every=1",
+        "train.steps=4",
+    ]
+    plain, full, cut = (tmp_path / name for name in ("plain", "full", "cut"))
+    train(load_recipe(tiny, [settings[0], *settings[-2:]]), out=plain, device="cpu", on_message=lambda line: None)
+    train(load_recipe(tiny, settings), out=full, device="cpu", on_message=lambda line: None)
+    assert step_lines(full)[0]["num_pixels"] <= 2 * 2 * 16 * 32 < step_lines(plain)[0]["num_pixels"]
+    train(load_recipe(tiny, settings), out=cut, device="cpu", on_message=lambda line: None)
+    for checkpoint in list_checkpoints(cut)[:1]:
+        checkpoint.unlink()
+    train(load_recipe(tiny, settings), out=cut, device="cpu", on_message=lambda line: None)
+    assert exact_lines(cut) == exact_lines(full)
+    assert_same_end(cut, full)
+
+
 def test_frozen_stages_stay_as_they_were(tiny: Path, data: list[Path], tmp_path: Path) -> None:
     run(load_recipe(tiny, ["model.train_from=layer4", "train.steps=1"]), data, tmp_path / "one")
     run(load_recipe(tiny, ["model.train_from=layer4", "train.steps=3"]), data, tmp_path / "three")

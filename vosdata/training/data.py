@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shards.errors import ShardError
+from vosdata.curriculum import Value
 from vosdata.eligibility import eligible_count
-from vosdata.recipe import DataRecipe, Recipe
+from vosdata.recipe import DataRecipe, Recipe, Weight
 
 _COMMANDS = {"synthvos": "vosdata synth --n 10000"}
 
@@ -15,7 +16,7 @@ _COMMANDS = {"synthvos": "vosdata synth --n 10000"}
 class TrainingData:
     """The shard sets that are drawn from."""
 
-    weights: dict[str, float]
+    weights: dict[str, Value]
     """Folder of a shard set to its weight."""
 
     left_out: dict[str, str]
@@ -28,7 +29,7 @@ def with_data(recipe: Recipe, data: Sequence[Path]) -> Recipe:
     Raises:
         ValueError: a folder is given twice.
     """
-    sets: dict[str, float | str] = {str(path) if "/" in str(path) else f"./{path}": 1.0 for path in data}
+    sets: dict[str, Weight] = {str(path) if "/" in str(path) else f"./{path}": 1.0 for path in data}
     if len(sets) < len(data):
         raise ValueError(f"--data names a folder twice: {', '.join(map(str, data))}")
     return recipe.model_copy(update={"data": recipe.data.model_copy(update={"sets": sets})})
@@ -54,11 +55,18 @@ def find_data(data: DataRecipe, root: Path) -> TrainingData:
     missing = [name for name, folder in folders.items() if folder is None]
     if missing:
         raise ShardError(_missing(missing, root / "shards"))
-    weights: dict[str, float] = {}
+    weights: dict[str, Value] = {}
     left_out: dict[str, str] = {}
     for name, weight in data.sets.items():
         folder = str(folders[name])
-        count = eligible_count(folder, data.frames, data.size, min_object_pixels=data.min_object_pixels)
+        count = eligible_count(
+            folder,
+            data.frames,
+            data.size,
+            min_object_pixels=data.min_object_pixels,
+            gap=data.gap,
+            gap_unit=data.gap_unit,
+        )
         if count == 0 and "/" in name:
             left_out[folder] = (
                 f"no sequence has {data.frames} consecutive frames with an object of "
