@@ -59,6 +59,10 @@ class Schedule:
         return self.positions(step + steps)[place]
 
 
+class EngineClosedError(ValueError):
+    """A batch was asked for, but the engine was closed."""
+
+
 @dataclass(slots=True, eq=False)
 class RawBatch:
     """A batch as arrays."""
@@ -210,7 +214,7 @@ class BatchQueue:
             while not self._closed and not (self._pending and self._pending[0].complete):
                 self._changed.wait()
             if self._closed:
-                raise ValueError("the engine is closed")
+                raise EngineClosedError("the engine is closed")
             done = self._pending.popleft()
             self._changed.notify_all()
         if done.errors:
@@ -307,7 +311,7 @@ class ThreadEngine:
         """The next batch in order, waiting for it if need be.
 
         Raises:
-            ValueError: the engine is closed.
+            EngineClosedError: the engine is closed.
             VosDataError: a snippet of the batch could not be read; the message names it. Other errors of a decode
                 thread arrive as they were raised.
         """

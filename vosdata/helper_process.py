@@ -1,11 +1,12 @@
 """The process that decodes for a trainer. Imports neither torch nor anything of the trainer's own program.
 
-It gets its fillers once, fills slots of the ring with several threads, and knows the trainer by two pipes only:
+It fills slots of a ring with several threads, and knows the trainer by two pipes only:
 
-* ``permits`` (trainer to helper): 4-byte numbers of slots that may be filled. Its end means that the trainer has closed
-  the stream or is gone.
-* ``answers`` (helper to trainer): an :data:`ANSWER` header and a text. First, that it is ready or cannot start; then,
-  for each batch in order, its slot with the snippet keys as JSON, or with the error that kept it from being made.
+* ``orders`` (trainer to helper): first settings, that is fillers and a schedule, which start the decoding; then 4-byte
+  numbers of slots that may be filled. New settings start it anew, somewhere else. The pipe's end means that the trainer
+  has closed the stream or is gone.
+* ``answers`` (helper to trainer): an :data:`ANSWER` header and a text. For settings, that it is ready or cannot start;
+  then, for each batch in order, its slot with the snippet keys as JSON, or with the error that kept it from being made.
 
 A trainer that is killed takes its end of the pipe with it, and the helper ends. Copies of that end may live on in
 processes that the trainer forked, so the helper also looks once a second whether its parent is still the trainer.
@@ -30,11 +31,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shards.errors import VosDataError
-from vosdata.engine import BatchQueue, Filler, RawBatch, Schedule, start_threads
+from vosdata.engine import BatchQueue, EngineClosedError, Filler, RawBatch, Schedule, start_threads
 from vosdata.ring import RingLayout, map_ring
 
 PERMIT = struct.Struct("<I")
-"""Slot number."""
+"""Slot number, or :data:`SETTINGS`."""
+
+SETTINGS = 2**32 - 1
+"""Stands where a slot number could; the length of pickled :class:`HelperSettings` and they themselves follow."""
+
+LENGTH = struct.Struct("<Q")
+"""Length of settings in bytes."""
 
 ANSWER = struct.Struct("<iiI")
 """Kind, slot number, length of the text that follows."""
@@ -42,18 +49,18 @@ ANSWER = struct.Struct("<iiI")
 READY, FILLED, FAILED = 0, 1, 2
 """Kinds of answers: about to decode; the text is a JSON list of keys; the text is a pickled exception."""
 
+NO_SLOT = -1
+"""Slot number of an answer to settings."""
+
 _CHECK_MILLISECONDS = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class HelperSettings:
-    """What a helper is told when it starts, pickled once."""
+    """What a helper is told when it starts and whenever the stream jumps; pickled."""
 
     fillers: Sequence[Filler]
     """One for each decode thread."""
-
-    layout: RingLayout
-    """Of the shared batch memory."""
 
     schedule: Schedule
     """Which positions the batches hold."""
@@ -63,13 +70,10 @@ class HelperSettings:
 class Descriptors:
     """File descriptors that a helper inherits."""
 
-    settings: int
-    """Pickled :class:`HelperSettings`."""
-
     ring: int
     """Memory of the ring."""
 
-    permits: int
+    orders: int
     """Reading end."""
 
     answers: int
@@ -82,6 +86,7 @@ class _RingMemory:
     def __init__(self, ring: NDArray[np.uint8], layout: RingLayout) -> None:
         self._ring = ring
         self._layout = layout
+        self.num_slots = layout.num_slots
         self.permitted = deque[int]()
         self.opened = deque[int]()
         """Slots of the batches that were begun and not yet answered, in order."""
@@ -94,35 +99,80 @@ class _RingMemory:
         return RawBatch(positions, *self._layout.arrays(self._ring[slot]), [""] * len(positions))
 
 
-def main(descriptors: Descriptors, trainer: int) -> None:
+class _Orders:
+    """Reads what the trainer sends."""
+
+    def __init__(self, descriptor: int, trainer: int) -> None:
+        self._descriptor = descriptor
+        self._trainer = trainer
+        self._poll = select.poll()
+        self._poll.register(descriptor, select.POLLIN)
+
+    def next_order(self) -> int | bytes | None:
+        """A slot number, pickled settings, or None when the trainer has closed the pipe or is gone."""
+        data = self._read(PERMIT.size)
+        if data is None:
+            return None
+        (slot,) = PERMIT.unpack(data)
+        if slot != SETTINGS:
+            return int(slot)
+        length = self._read(LENGTH.size)
+        return None if length is None else self._read(*LENGTH.unpack(length))
+
+    def _read(self, size: int) -> bytes | None:
+        parts = bytearray()
+        while len(parts) < size:
+            if os.getppid() != self._trainer:
+                return None
+            if self._poll.poll(_CHECK_MILLISECONDS):
+                part = os.read(self._descriptor, size - len(parts))
+                if not part:
+                    return None
+                parts += part
+        return bytes(parts)
+
+
+def main(descriptors: Descriptors, layout: RingLayout, trainer: int) -> None:
     """Runs a helper until its trainer is gone; never returns.
 
     Args:
         descriptors: what it inherited.
+        layout: of the ring.
         trainer: process id of the trainer.
     """
+    ring = map_ring(descriptors.ring, layout)
+    os.close(descriptors.ring)
+    orders = _Orders(descriptors.orders, trainer)
     with contextlib.suppress(BrokenPipeError):  # the trainer is gone
-        _run(descriptors, trainer)
+        order = orders.next_order()
+        while isinstance(order, bytes):
+            order = _decode(order, orders, _RingMemory(ring, layout), descriptors.answers)
     os._exit(0)  # at once: nothing here is worth tidying up, and decode threads may be at work
 
 
-def _run(descriptors: Descriptors, trainer: int) -> None:
-    """Decodes until the trainer is gone."""
+def _decode(pickled: bytes, orders: _Orders, memory: _RingMemory, answers: int) -> int | bytes | None:
+    """Decodes by some settings; returns the first order that is no permit."""
     try:
-        with os.fdopen(descriptors.settings, "rb") as file:
-            settings: HelperSettings = pickle.load(file)  # from our own parent, through memory that only we share
-        memory = _RingMemory(map_ring(descriptors.ring, settings.layout), settings.layout)
-        os.close(descriptors.ring)
+        settings: HelperSettings = pickle.loads(pickled)  # from our own parent
     except Exception as error:  # the trainer raises it: the settings may need what only the trainer's program has
-        _answer(descriptors.answers, FAILED, 0, _pickled(error))
-        return
-    queue = BatchQueue(memory, settings.schedule, settings.layout.num_slots)
+        _answer(answers, FAILED, NO_SLOT, _pickled(error))
+        return orders.next_order()
+    del pickled
     gc.freeze()  # what is here now stays for good, so looking through it for garbage again and again is in vain
-    _answer(descriptors.answers, READY, 0, b"")
     _keep_to_one_thread()
-    start_threads(queue, settings.fillers)
-    threading.Thread(target=_deliver, args=(queue, memory, descriptors.answers), daemon=True).start()
-    _take_permits(queue, memory, descriptors.permits, trainer)
+    queue = BatchQueue(memory, settings.schedule, memory.num_slots)
+    threads = start_threads(queue, settings.fillers)
+    threads.append(threading.Thread(target=_deliver, args=(queue, memory, answers), daemon=True))
+    _answer(answers, READY, NO_SLOT, b"")
+    threads[-1].start()
+    while isinstance(order := orders.next_order(), int):
+        memory.permitted.append(order)
+        queue.wake()
+    if order is not None:
+        queue.close()
+        for thread in threads:
+            thread.join()
+    return order
 
 
 def _keep_to_one_thread() -> None:
@@ -132,26 +182,14 @@ def _keep_to_one_thread() -> None:
         cv2.setNumThreads(1)
 
 
-def _take_permits(queue: BatchQueue, memory: _RingMemory, permits: int, trainer: int) -> None:
-    """Passes permits on until the trainer has closed the pipe or is gone."""
-    poll = select.poll()
-    poll.register(permits, select.POLLIN)
-    while os.getppid() == trainer:
-        if not poll.poll(_CHECK_MILLISECONDS):
-            continue
-        data = os.read(permits, 1024 * PERMIT.size)  # 4 bytes are always written, so always read, as a whole
-        if not data:
-            return
-        memory.permitted.extend(slot for (slot,) in PERMIT.iter_unpack(data))
-        queue.wake()
-
-
 def _deliver(queue: BatchQueue, memory: _RingMemory, answers: int) -> None:
-    """Answers with the batches in order; ends the process when that fails."""
+    """Answers with the batches in order until the queue is closed; ends the process when that fails."""
     try:
         while True:
             try:
                 keys = queue.next_batch().keys
+            except EngineClosedError:
+                return
             except BaseException as error:  # a snippet's error, whatever it is, belongs to the consumer
                 _answer(answers, FAILED, memory.opened.popleft(), _pickled(error))
             else:

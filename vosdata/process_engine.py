@@ -27,8 +27,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shards.errors import HelperError
-from vosdata.engine import BatchMemory, Filler, RawBatch, Schedule, lend
-from vosdata.helper_process import ANSWER, FAILED, PERMIT, HelperSettings
+from vosdata.engine import BatchMemory, EngineClosedError, Filler, RawBatch, Schedule, lend
+from vosdata.helper_process import ANSWER, FAILED, LENGTH, NO_SLOT, PERMIT, SETTINGS, HelperSettings
 from vosdata.ring import RingLayout, create_ring, map_ring
 
 _NUM_LENT = 3
@@ -48,7 +48,8 @@ _START = """
 import sys
 sys.path[:] = {path!r}
 from vosdata.helper_process import Descriptors, main
-main(Descriptors{descriptors!r}, {trainer})
+from vosdata.ring import RingLayout
+main(Descriptors{descriptors!r}, {layout!r}, {trainer})
 """
 
 
@@ -69,22 +70,18 @@ def _no_wait() -> None:
 class _Helper:
     """A running helper process and the trainer's ends of its pipes."""
 
-    def __init__(self, settings: bytes, ring: int) -> None:
+    def __init__(self, ring: int, layout: RingLayout) -> None:
         self.owner = os.getpid()
         self.closed = False
+        self._sending = threading.RLock()
         self._receiving = threading.Lock()
         self._received = bytearray()
-        self._num_answers = 0
-        permits, self._permits = os.pipe()
+        orders, self._orders = os.pipe()
         self._answers, answers = os.pipe()
         os.set_blocking(self._answers, False)
-        content = os.memfd_create("vosdata-settings")
+        given = (ring, orders, answers)
         try:
-            with os.fdopen(os.dup(content), "wb") as file:
-                file.write(settings)
-            os.lseek(content, 0, os.SEEK_SET)
-            given = (content, ring, permits, answers)
-            code = _START.format(path=sys.path, descriptors=given, trainer=self.owner)
+            code = _START.format(path=sys.path, descriptors=given, layout=layout, trainer=self.owner)
             self.process = subprocess.Popen(
                 [sys.executable, "-P", "-c", code],
                 stdin=subprocess.DEVNULL,
@@ -93,38 +90,48 @@ class _Helper:
                 process_group=0,  # Ctrl-C is for the trainer alone
             )
         except BaseException:
-            os.close(self._permits)
+            os.close(self._orders)
             os.close(self._answers)
             raise
         finally:
-            for descriptor in (content, permits, answers):
-                os.close(descriptor)
+            os.close(orders)
+            os.close(answers)
         self._poll = select.poll()
         self._poll.register(self._answers, select.POLLIN)
 
     def permit(self, slot: int) -> None:
-        """Lets the helper fill a slot. Nothing happens when it is gone; the next answer says so."""
-        with contextlib.suppress(BrokenPipeError):
-            os.write(self._permits, PERMIT.pack(slot))
+        """Lets the helper fill a slot."""
+        self._send(PERMIT.pack(slot))
 
-    def answer(self) -> tuple[int, int, int, bytes]:
-        """Waits for the helper's next answer: how many came before, kind, slot, text.
+    def configure(self, pickled: bytes) -> None:
+        """Lets the helper start with settings, or start anew with other ones."""
+        self._send(PERMIT.pack(SETTINGS) + LENGTH.pack(len(pickled)) + pickled)
+
+    def _send(self, data: bytes) -> None:
+        """Writes to the helper. Nothing happens when it is gone or closed; the next answer says so."""
+        rest = memoryview(data)
+        with self._sending, contextlib.suppress(BrokenPipeError):
+            while rest and not self.closed:
+                rest = rest[os.write(self._orders, rest) :]
+
+    def answer(self) -> tuple[int, int, bytes]:
+        """Waits for the helper's next answer: kind, slot, text.
 
         Raises:
             HelperError: the helper has died.
-            ValueError: it was closed.
+            EngineClosedError: it was closed.
         """
         with self._receiving:
-            while True:
+            while not self.closed:
                 if len(self._received) >= ANSWER.size:
                     kind, slot, length = ANSWER.unpack_from(self._received)
                     end = ANSWER.size + length
                     if len(self._received) >= end:
                         text = bytes(self._received[ANSWER.size : end])
                         del self._received[:end]
-                        self._num_answers += 1
-                        return self._num_answers - 1, kind, slot, text
+                        return kind, slot, text
                 self._receive()
+            raise EngineClosedError("the engine is closed")
 
     def _receive(self) -> None:
         """Waits for more of the helper's answers.
@@ -132,9 +139,7 @@ class _Helper:
         Reads before it looks whether there is anything to read: where another thread of the trainer is busy, every
         call to the system can cost a turn at the interpreter lock.
         """
-        while True:
-            if self.closed:
-                raise ValueError("the engine is closed")
+        while not self.closed:
             try:
                 part = os.read(self._answers, _READ_SIZE)
             except BlockingIOError:
@@ -166,19 +171,24 @@ class _Helper:
 
     def close(self) -> None:
         """Ends the helper and waits until it is gone. In a forked copy of the trainer, only lets go of the pipes."""
-        if self.closed:
+        if os.getpid() != self.owner:  # locks may be held here for ever
+            if not self.closed:
+                self.closed = True
+                os.close(self._orders)
+                os.close(self._answers)
             return
-        self.closed = True
-        os.close(self._permits)
-        if os.getpid() == self.owner:
-            try:
-                self.process.wait(_END_SECONDS)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
-            with self._receiving:  # who is waiting for an answer now gets the end of the pipe
-                pass
-        os.close(self._answers)
+        with self._sending:
+            if self.closed:
+                return
+            self.closed = True
+            os.close(self._orders)
+        try:
+            self.process.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        with self._receiving:  # who is waiting for an answer now gets the end of the pipe
+            os.close(self._answers)
 
 
 class ProcessEngine:
@@ -208,19 +218,60 @@ class ProcessEngine:
         """
         if not fillers or prefetch < 1:
             raise ValueError(f"an engine needs at least 1 thread and 1 batch, got {len(fillers)} and {prefetch}")
-        self._schedule = schedule
         self._layout = RingLayout(shape, prefetch + _NUM_LENT)
+        self._prefetch = prefetch
         self._pinning = pinning
-        self._ring, self._helper = _start(HelperSettings(fillers, self._layout, schedule))
+        self._taking = threading.RLock()
+        self._copies = BatchMemory(shape, _NUM_LENT)
+        # free slots, with a call that waits until no device reads them any more; append and popleft are atomic
+        self._free = deque[tuple[int, Callable[[], object]]]((slot, _no_wait) for slot in range(self._layout.num_slots))
+        self._permitted = set[int]()
+        settings = _pickled(HelperSettings(fillers, schedule))
+        self._ring, self._helper = _start(self._layout)
         self._stop = weakref.finalize(self, self._helper.close)
         if pinning is not None:
             pinning.register(self._ring)
-        self._copies = BatchMemory(shape, _NUM_LENT)
-        # what came back, with a call that waits until no device reads it any more; append and popleft are atomic
-        self._returned = deque[tuple[int, Callable[[], object]]]()
-        self._returned.extend((slot, _no_wait) for slot in range(prefetch, self._layout.num_slots))
-        for slot in range(prefetch):
-            self._helper.permit(slot)
+        try:
+            self._configure(settings, schedule)
+        except BaseException:
+            self.close()
+            raise
+
+    def restart(self, fillers: Sequence[Filler], schedule: Schedule) -> None:
+        """Goes on elsewhere, in the helper that is there already. Batches handed over before stay valid.
+
+        Args:
+            fillers: as for a new engine.
+            schedule: which positions the batches hold from now on.
+
+        Raises:
+            As a new engine does.
+        """
+        self._configure(_pickled(HelperSettings(fillers, schedule)), schedule)
+
+    def _configure(self, settings: bytes, schedule: Schedule) -> None:
+        with self._taking:
+            self._helper.configure(settings)
+            kind, slot, text = self._helper.answer()
+            while slot != NO_SLOT:
+                kind, slot, text = self._helper.answer()  # a batch from before, which nobody wants any more
+            if kind == FAILED:
+                problem: BaseException = pickle.loads(text)
+                if isinstance(problem, AttributeError | ImportError):
+                    raise HelperError(
+                        f"the helper process cannot read the settings of the stream: {problem}"
+                    ) from problem
+                raise problem
+            self._schedule, self._step = schedule, 0
+            self._free.extend((slot, _no_wait) for slot in self._permitted)
+            self._permitted.clear()
+            for _ in range(self._prefetch):
+                self._permit(*self._free.popleft())
+
+    def _permit(self, slot: int, wait: Callable[[], object]) -> None:
+        wait()
+        self._permitted.add(slot)
+        self._helper.permit(slot)
 
     @property
     def mine(self) -> bool:
@@ -236,25 +287,26 @@ class ProcessEngine:
         """The next batch in order, waiting for it if need be.
 
         Raises:
-            ValueError: the engine is closed.
+            EngineClosedError: the engine is closed.
             HelperError: the helper has died.
             VosDataError: a snippet of the batch could not be read; the message names it. Other errors of a decode
                 thread arrive as they were raised.
         """
-        number, kind, slot, text = self._helper.answer()
-        positions = self._schedule.positions(number - 1)  # the first answer was that it is ready
-        if kind == FAILED:
-            self._helper.permit(slot)
-            raise pickle.loads(text)
-        try:
-            other, wait = self._returned.popleft()
-        except IndexError:
-            batch = self._copy(slot, positions)
-            other = slot
-        else:
-            wait()
-            batch = self._lend(slot, positions)
-        self._helper.permit(other)
+        with self._taking:
+            kind, slot, text = self._helper.answer()
+            self._permitted.remove(slot)
+            positions = self._schedule.positions(self._step)
+            self._step += 1
+            if kind == FAILED:
+                self._permit(slot, _no_wait)
+                raise pickle.loads(text)
+            try:
+                free = self._free.popleft()
+            except IndexError:
+                batch, free = self._copy(slot, positions), (slot, _no_wait)
+            else:
+                batch = self._lend(slot, positions)
+            self._permit(*free)
         batch.keys[:] = json.loads(text)
         return batch
 
@@ -269,7 +321,7 @@ class ProcessEngine:
         self.close()
 
     def _lend(self, slot: int, positions: range) -> RawBatch:
-        memory = lend(self._ring[slot], partial(_give_back, self._returned, slot, self._pinning))
+        memory = lend(self._ring[slot], partial(_give_back, self._free, slot, self._pinning))
         frames, masks, annotated = self._layout.arrays(memory)
         # flags are copied: someone who keeps them alone shall not keep the whole batch
         return RawBatch(positions, frames, masks, annotated.copy(), [""] * len(positions))
@@ -283,36 +335,27 @@ class ProcessEngine:
         return batch
 
 
-def _give_back(returned: deque[tuple[int, Callable[[], object]]], slot: int, pinning: Pinning | None) -> None:
+def _give_back(free: deque[tuple[int, Callable[[], object]]], slot: int, pinning: Pinning | None) -> None:
     """Called when the last one who looked at a slot is gone."""
-    returned.append((slot, _no_wait if pinning is None else pinning.fence()))
+    free.append((slot, _no_wait if pinning is None else pinning.fence()))
 
 
-def _start(settings: HelperSettings) -> tuple[NDArray[np.uint8], _Helper]:
-    """Makes the ring, starts a helper and waits until it is about to decode."""
+def _pickled(settings: HelperSettings) -> bytes:
+    try:
+        return pickle.dumps(settings, pickle.HIGHEST_PROTOCOL)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise HelperError(f"the settings of the stream cannot be sent to a helper process: {error}") from error
+
+
+def _start(layout: RingLayout) -> tuple[NDArray[np.uint8], _Helper]:
+    """Makes the ring and starts a helper."""
     if not (hasattr(os, "memfd_create") and sys.executable):
         raise HelperError("a helper process needs Linux and a Python that can be started again")
     try:
-        pickled = pickle.dumps(settings, pickle.HIGHEST_PROTOCOL)
-    except (pickle.PicklingError, AttributeError, TypeError) as error:
-        raise HelperError(f"the settings of the stream cannot be sent to a helper process: {error}") from error
-    try:
-        descriptor = create_ring(settings.layout)
+        descriptor = create_ring(layout)
         try:
-            ring = map_ring(descriptor, settings.layout)
-            helper = _Helper(pickled, descriptor)
+            return map_ring(descriptor, layout), _Helper(descriptor, layout)
         finally:
             os.close(descriptor)
     except OSError as error:
         raise HelperError(f"a helper process cannot be started: {error}") from error
-    try:
-        _, kind, _, text = helper.answer()
-        if kind == FAILED:
-            problem: BaseException = pickle.loads(text)
-            if isinstance(problem, AttributeError | ImportError):
-                raise HelperError(f"the helper process cannot read the settings of the stream: {problem}") from problem
-            raise problem
-    except BaseException:
-        helper.close()
-        raise
-    return ring, helper

@@ -144,6 +144,7 @@ class SnippetStream:
         self._next = 0  # global position at which the next global batch starts
         self._engine_name = engine
         self._engine: Engine | None = None
+        self._jumped = False  # since the engine was started
 
     @property
     def size(self) -> tuple[int, int]:
@@ -174,9 +175,7 @@ class SnippetStream:
         end = (self.epoch + 1) * self.epoch_size
         while self._next < end:
             try:
-                if self._engine is None or not self._engine.mine:
-                    self._engine = self._start_engine()
-                raw = self._engine.next_batch()
+                raw = self._running_engine().next_batch()
             except BaseException:
                 self.close()
                 raise
@@ -226,9 +225,9 @@ class SnippetStream:
             ValueError: the state belongs to another order; the message names the difference.
         """
         order = go_on(self._order, state, self._augment_digest, allow_changes)
-        self.close()
         self._order = order
         self._next = state["epoch"] * self.epoch_size + state["position"]
+        self._jumped = True
 
     @property
     def _augment_digest(self) -> str | None:
@@ -258,13 +257,25 @@ class SnippetStream:
         names = ", ".join(shard_set.name for shard_set in self._order.sets)
         return f"SnippetStream({names}; epoch {self.epoch}, position {self.position} of {self.epoch_size})"
 
-    def _start_engine(self) -> Engine:
-        """Starts decoding at the current position."""
-        shape = (self._batch, self._order.settings.rule.num_frames, *self.size)
+    def _running_engine(self) -> Engine:
+        """The engine, at work at the current position."""
+        engine, jumped, self._jumped = self._engine, self._jumped, False
+        if engine is not None and engine.mine and not jumped:
+            return engine
         schedule = Schedule(self._next, self._batch, self._rank, self._num_ranks)
         num_ahead = max(2 * self._threads, *(shard_set.num_ahead for shard_set in self._order.sets))
         ahead = ReadAhead(self._order, schedule, num_ahead)
         decoders = [SnippetDecoder(ahead, self._augmentation) for _ in range(self._threads)]
+        if isinstance(engine, ProcessEngine) and engine.mine:
+            engine.restart(decoders, schedule)  # a new process would take longer
+        else:
+            self.close()
+            self._engine = engine = self._start_engine(decoders, schedule)
+        return engine
+
+    def _start_engine(self, decoders: list[SnippetDecoder], schedule: Schedule) -> Engine:
+        """Starts decoding."""
+        shape = (self._batch, self._order.settings.rule.num_frames, *self.size)
         if self._engine_name != "threads":
             try:
                 return ProcessEngine(decoders, shape, schedule, self._prefetch, cuda_pinning())

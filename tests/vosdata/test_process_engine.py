@@ -36,8 +36,8 @@ class Filler:
     def fill(self, position, frames, masks, annotated):
         if self.at in (position, None):
             exec(self.what)
-        frames[:] = position
-        masks[:] = position + 1
+        frames[:] = position % 256
+        masks[:] = (position + 1) % 256
         annotated[:] = position % 2
         return f'key "{position}"'
 
@@ -119,14 +119,32 @@ def test_augmentation_runs_in_the_helper_as_it_does_here(tiny_sets: dict[str, Pa
     assert all(torch.equal(*pair) for pair in zip(run("process"), run("threads"), strict=True))
 
 
-def test_a_stream_resumes_in_a_new_helper(tiny_sets: dict[str, Path]) -> None:
+def test_a_stream_resumes_in_the_helper_that_is_there(tiny_sets: dict[str, Path]) -> None:
     with SnippetStream(tiny_sets["alpha"], snippet=4, batch=2, epoch_size=9, engine="process") as stream:
         batches = iter(stream)
         next(batches)
         state = stream.state_dict()
-        rest = [batch.keys for batch in batches]
+        rest = [(batch.keys, batch.frames.clone()) for batch in batches]
+        kept = next(iter(stream)).frames[0]
+        copy, pid = kept.clone(), stream.helper_pid
         stream.load_state_dict(state)
-        assert [batch.keys for batch in stream] == rest
+        for batch, (keys, frames) in zip(stream, rest, strict=True):
+            assert batch.keys == keys
+            assert torch.equal(batch.frames, frames)
+        assert torch.equal(kept, copy)
+        assert stream.helper_pid == pid
+
+
+def test_jumping_about_takes_no_new_process_and_loses_no_slot(make_filler: Callable[..., Filler]) -> None:
+    with start([make_filler()] * 3) as engine:
+        for first in (5, 10**9, 7):
+            for _ in range(9):
+                engine.next_batch()
+            engine.restart([make_filler(first + 3, "raise KeyError(position)")], Schedule(first, 2, 0, 1))
+            assert engine.next_batch().masks[:, 0, 0, 0].tolist() == [(first + 1) % 256, (first + 2) % 256]
+            with pytest.raises(KeyError):
+                engine.next_batch()
+        assert len({engine.next_batch().frames.ctypes.data for _ in range(60)}) <= 5
 
 
 def test_frames_are_channels_last_in_shared_memory(tiny_sets: dict[str, Path]) -> None:
