@@ -6,7 +6,7 @@ pixels bleeds into the edge as a halo.
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -14,7 +14,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from shards.errors import BadFileError
+from shards.errors import BadFileError, SourceError
+from synth.scene import Scene, SceneBackground, SceneObject
 from synth.types import BackgroundSource, ObjectSource
 
 Image: TypeAlias = NDArray[np.uint8]
@@ -130,6 +131,7 @@ class PictureBank:
 
     _kept: OrderedDict[tuple[str, int], Sprite | BadFileError] = field(default_factory=OrderedDict)
     _num_bytes: int = 0
+    _labels: dict[int, Sequence[str]] = field(default_factory=dict)
 
     def cutout(self, number: int) -> Sprite:
         """The cutout of that index in the object source.
@@ -156,6 +158,40 @@ class PictureBank:
             return make_backdrop(background.name, background.rgb)
 
         return self._get(("background", number), read)
+
+    def scene_cutout(self, item: SceneObject) -> Sprite:
+        """The cutout that an object of a scene names, wherever it is in the source.
+
+        Raises:
+            BadFileError: its file cannot be used.
+            SourceError: the source does not hold it.
+        """
+        return self.cutout(self._find(self.objects, item.name, item.number))
+
+    def scene_backdrop(self, item: SceneBackground) -> Sprite:
+        """The background that a scene names; as :meth:`scene_cutout`."""
+        return self.backdrop(self._find(self.backgrounds, item.name, item.number))
+
+    def load_pictures(self, scene: Scene) -> None:
+        """Loads all that a scene needs; errors as :meth:`scene_cutout`."""
+        self.scene_backdrop(scene.background)
+        for item in scene.objects:
+            self.scene_cutout(item)
+
+    def _find(self, source: ObjectSource | BackgroundSource, name: str, number: int) -> int:
+        """Where a picture is in a source: most likely at the place where it was when the scene was drawn."""
+        labels = self._labels.get(id(source))
+        if labels is None:  # sources make them anew at every call
+            labels = self._labels[id(source)] = source.labels
+        if number < len(labels) and labels[number] == name:
+            return number
+        try:
+            return list(labels).index(name)
+        except ValueError:
+            raise SourceError(
+                f"{source.name}: a scene names {name}, which is not among the {len(source)} pictures found here; "
+                "give the sources that the scene was made from"
+            ) from None
 
     def _get(self, key: tuple[str, int], read: Callable[[], Sprite]) -> Sprite:
         held = self._kept.get(key)

@@ -13,6 +13,7 @@ from synth.compose import compose_scene
 from synth.config import SynthConfig
 from synth.render import Renderer, single_threaded_opencv
 from synth.scene import SCENE_VERSION, Scene
+from synth.stored import StoredScenes, check_pictures, digest_scenes
 from synth.truth import TRUTH_KINDS, TRUTH_NOTE, Truth, TruthKind, make_truth
 from synth.types import BackgroundSource, ObjectSource
 
@@ -24,6 +25,9 @@ MIN_SHARDS = 8
 
 RENDERER_VERSION = 1
 """Raised whenever the same scene gives other pixels; part of the configuration, so that old and new never mix."""
+
+RENDERING_KEYS = ("num_frames", "size", "frame_rate", "quality")
+"""Keys of the configuration that say how scenes are rendered, not how they are drawn."""
 
 OnBad = Literal["stop", "skip"]
 
@@ -46,11 +50,12 @@ class SynthPlan:
         split: str = "train",
         on_bad: OnBad = "stop",
         truth: Collection[TruthKind] = (),
+        stored: StoredScenes | None = None,
     ) -> None:
         """Checks the call and fingerprints the sources, which reads every file of them once.
 
         Args:
-            config: what the videos look like.
+            config: what the videos look like; for stored scenes only size, length, frame rate and quality matter.
             objects: where cutouts come from.
             backgrounds: where backgrounds come from.
             num_videos: number of videos, at least 1.
@@ -60,10 +65,12 @@ class SynthPlan:
             on_bad: ``"stop"``: a file that cannot be used ends the run with an error; ``"skip"``: another picture is
                 drawn instead, and every such file is reported once per shard.
             truth: which exact ground truth is stored besides the masks (:mod:`synth.truth`).
+            stored: scenes to render again, the first ``num_videos`` of them; None draws new ones. Then the seed does
+                not matter, and with ``on_bad="skip"`` a scene that needs a bad file is left out.
 
         Raises:
             ValueError: number of videos or seed is out of range.
-            SourceError: a source is empty.
+            SourceError: a source is empty, or does not hold a picture that a stored scene names.
             BadFileError: a source lists files that cannot be used, and ``on_bad`` is ``"stop"``.
         """
         if num_videos < 1:
@@ -88,6 +95,12 @@ class SynthPlan:
         self.split = split
         self.on_bad = on_bad
         self.truth = tuple(kind for kind in TRUTH_KINDS if kind in truth)
+        self.stored = stored
+        if stored is not None:
+            if num_videos > len(stored):
+                raise ValueError(f"the number of videos must be at most that of the scenes, {len(stored)}")
+            scenes = (stored.scene(number) for number in range(num_videos))
+            self._scenes_digest = digest_scenes(check_pictures(scenes, objects, backgrounds))
         self._fingerprints = (objects.fingerprint(), backgrounds.fingerprint())
 
     @property
@@ -105,12 +118,17 @@ class SynthPlan:
 
         What to do with bad files is not part of it: a run that stopped at one may be continued without it.
         """
+        synth = self.config.model_dump(mode="json")
+        drawn: dict[str, Any] = {"seed": self.seed}
+        if self.stored is not None:  # how they were drawn is over; what they are is in their digest
+            synth = {key: synth[key] for key in RENDERING_KEYS}
+            drawn = {"scenes": {"number": self.num_records, "digest": self._scenes_digest}}
         return {
             "maker": "synthvos",
             "scene_version": SCENE_VERSION,
             "renderer_version": RENDERER_VERSION,
-            "seed": self.seed,
-            "synth": self.config.model_dump(mode="json"),
+            **drawn,
+            "synth": synth,
             "truth": list(self.truth),
             "objects": _describe(self.objects, self._fingerprints[0]),
             "backgrounds": _describe(self.backgrounds, self._fingerprints[1]),
@@ -118,15 +136,15 @@ class SynthPlan:
 
     def description(self) -> SetDescription:
         """What dataset.json and the card say."""
-        low, high = self.config.objects_per_video
         height, width = self.config.size
         text = (
-            f"Synthetic videos for video object segmentation: {low} to {high} objects cut from {self.objects.name} "
+            f"Synthetic videos for video object segmentation: objects cut from {self.objects.name} "
             f"move over photographs of {self.backgrounds.name}, {self.config.num_frames} frames of {height}x{width} "
             f"each, with exact masks. Every record carries its scene, from which it can be rendered again.\n\n"
             f"The idea is SynthVOS of Johnander et al., A Generative Appearance Model for End-to-End Video Object "
-            f"Segmentation (CVPR 2019). Made by `vosdata synth`, seed {self.seed}."
+            f"Segmentation (CVPR 2019). Made by `vosdata synth`"
         )
+        text += f", seed {self.seed}." if self.stored is None else " from stored scenes."
         if self.truth:
             text += f"\n\nBesides the masks, records hold exact truth: {', '.join(self.truth)}. {TRUTH_NOTE}"
         return SetDescription(
@@ -153,7 +171,10 @@ class SynthPlan:
         for index in range(shard * self.videos_per_shard, min((shard + 1) * self.videos_per_shard, self.num_records)):
             known = len(reported)
             with single_threaded_opencv():
-                scene = self._draw(index, bank, reported)
+                scene = self._scene(index, bank, reported)
+                if scene is None:
+                    yield from list(reported.values())[known:]
+                    continue
                 video = renderer.render(scene, amodal=bool(self.truth))
                 truth = make_truth(self.truth, scene, video) if self.truth else None
             yield from list(reported.values())[known:]
@@ -162,6 +183,34 @@ class SynthPlan:
             parts = enumerate(zip(images, video.masks, extras, strict=True))
             frames = tuple(StoredFrame(t, image, mask, files) for t, (image, mask, files) in parts)
             yield self._record(scene, frames, truth)
+
+    def scenes(self, reported: dict[str, Skipped]) -> Iterator[Scene]:
+        """The scenes alone, in order.
+
+        Args:
+            reported: takes every bad file that was passed over, by its name.
+
+        Raises:
+            BadFileError: a drawn picture cannot be used and ``on_bad`` is ``"stop"``.
+        """
+        bank = PictureBank(self.objects, self.backgrounds)
+        found = (self._scene(index, bank, reported) for index in range(self.num_records))
+        return (scene for scene in found if scene is not None)
+
+    def _scene(self, index: int, bank: PictureBank, reported: dict[str, Skipped]) -> Scene | None:
+        """Draws a scene or takes the stored one; None when that one cannot be rendered and is left out."""
+        if self.stored is None:
+            return self._draw(index, bank, reported)
+        scene = self.stored.scene(index)
+        try:
+            bank.load_pictures(scene)
+        except BadFileError as error:
+            if self.on_bad == "stop":
+                raise BadFileError(f"{error}. Repair it, or leave its scenes out with --on-bad skip.") from error
+            name = f"scene {scene.index}"
+            reported[name] = Skipped(name, str(error))
+            return None
+        return scene
 
     def _draw(self, index: int, bank: PictureBank, reported: dict[str, Skipped]) -> Scene:
         def report(name: str, error: BadFileError) -> None:

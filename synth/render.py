@@ -15,7 +15,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from shards.errors import SourceError
 from synth.bank import SOLID, PictureBank, Sprite, level_for
 from synth.geometry import Maps, apply, background_map, between_pixel_centres, camera_maps, compose, object_maps
 from synth.motion import frame_moments
@@ -176,17 +175,13 @@ class Renderer:
 
     def _background_layer(self, scene: Scene, camera: Maps) -> _Layer:
         item = scene.background
-        sprite = self.bank.backdrop(item.number) if item.number < len(self.bank.backgrounds) else None
-        if sprite is None or sprite.name != item.name:
-            sprite = self.bank.backdrop(_find(self.bank.backgrounds, item.name))
+        sprite = self.bank.scene_backdrop(item)
         maps = compose(camera, background_map(item, sprite.size, self.size))
         return self._layer(sprite, maps, item.size * max(scene.camera.zoom))
 
     def _object_layer(self, scene: Scene, number: int, camera: Maps) -> _Layer:
         item = scene.objects[number]
-        sprite = self.bank.cutout(item.number) if item.number < len(self.bank.objects) else None
-        if sprite is None or sprite.name != item.name:
-            sprite = self.bank.cutout(_find(self.bank.objects, item.name))
+        sprite = self.bank.scene_cutout(item)
         maps = compose(camera, object_maps(item, self.moments, sprite.size, self.size))
         return self._layer(sprite, maps, max(item.size) * max(scene.camera.zoom))
 
@@ -203,16 +198,6 @@ class Renderer:
 def _depth_order(depths: NDArray[np.float64]) -> NDArray[np.int64]:
     """Nearest first, ``int64 (T, N)``, from depths ``(N, T)``; of equal depths, the smaller id is nearer."""
     return np.argsort(depths.T, axis=1, kind="stable")
-
-
-def _find(source: ObjectSource | BackgroundSource, name: str) -> int:
-    try:
-        return list(source.labels).index(name)
-    except ValueError:
-        raise SourceError(
-            f"{source.name}: a scene names {name}, which is not among the {len(source)} pictures found here; "
-            "give the sources that the scene was made from"
-        ) from None
 
 
 def _boxes(maps: Maps, picture_size: tuple[int, ...], size: tuple[int, int]) -> NDArray[np.int64]:

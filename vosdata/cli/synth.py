@@ -4,12 +4,19 @@ import re
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from vosdata.cli.options import parse_size, parse_workers
 from vosdata.cli.progress import show_progress
+from vosdata.cli.stored_scenes import (
+    check_rendering_only,
+    rendering_values,
+    say_what_differs,
+    sources_of,
+    write_scene_file,
+)
 from vosdata.world import data_root
 
 if TYPE_CHECKING:
@@ -23,9 +30,24 @@ BACKGROUND_FOLDERS = (r"(pascal.?)?voc.*|backgrounds?", r"coco.*")
 
 
 def command(
-    n: Annotated[int, typer.Option("--n", help="Number of videos.", show_default=False)],
+    n: Annotated[
+        int | None, typer.Option("--n", help="Number of videos. [default with --from: all]", show_default=False)
+    ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder of the shard set. [default: ROOT/shards/synthvos]", show_default=False)
+        Path | None,
+        typer.Option(
+            help="Folder of the shard set, or a .parquet file for the scenes alone. [default: ROOT/shards/synthvos]",
+            show_default=False,
+        ),
+    ] = None,
+    scenes: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="SHARDS|SCENES.parquet",
+            help="Render the scenes of a shard set or scene file again, at any size and length.",
+            show_default=False,
+        ),
     ] = None,
     objects: Annotated[
         list[str] | None,
@@ -35,17 +57,31 @@ def command(
         list[str] | None,
         typer.Option(help="Source of backgrounds: a folder or 'builtin'; may be repeated."),
     ] = None,
-    frames: Annotated[int, typer.Option(help="Frames per video.")] = 8,
-    size: Annotated[str, typer.Option(help="Height x width of the frames in pixels.")] = "240x432",
-    objects_per_video: Annotated[str, typer.Option(help="Fewest-most objects in a video.")] = "1-5",
+    frames: Annotated[
+        int | None,
+        typer.Option(help="Frames per video. [default: 8, with --from as the scenes' set]", show_default=False),
+    ] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(
+            help="Height x width of the frames in pixels. [default: 240x432, with --from as the scenes' set]",
+            show_default=False,
+        ),
+    ] = None,
+    objects_per_video: Annotated[
+        str | None, typer.Option(help="Fewest-most objects in a video. [default: 1-5]", show_default=False)
+    ] = None,
     preset: Annotated[
-        Literal["paper", "rich", "hard"],
+        Literal["paper", "rich", "hard"] | None,
         typer.Option(
             help="Scenes: 'paper' moves cutouts straight over a still photograph, nothing more; 'rich' adds turning, "
-            "resizing, bent paths and a moving camera; 'hard' is faster, smaller and more hidden."
+            "resizing, bent paths and a moving camera; 'hard' is faster, smaller and more hidden. [default: rich]",
+            show_default=False,
         ),
-    ] = "rich",
-    seed: Annotated[int, typer.Option(help="Another seed gives other videos.")] = 0,
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Another seed gives other videos. [default: 0]", show_default=False)
+    ] = None,
     workers: Annotated[str, typer.Option(help="Processes; 'auto' is one per core. Changes no byte.")] = "auto",
     on_bad: Annotated[
         Literal["stop", "skip"],
@@ -74,27 +110,48 @@ def command(
     Examples:
       vosdata synth --n 100 --objects builtin --backgrounds builtin --out synthvos
       vosdata synth --n 10000 --objects raw/MSRA10K --backgrounds raw/VOCdevkit --preset hard --set scene.tilt=20
+      vosdata synth --n 10000 --out scenes.parquet
+      vosdata synth --from scenes.parquet --size 480x864 --frames 14 --out large
     """
     from shards.build import build_shard_set
     from synth.config import make_config
     from synth.generate import SynthPlan
+    from synth.stored import open_scenes
 
-    if n < 1:
+    if n is not None and n < 1:
         raise typer.BadParameter(f"--n wants a number of videos of at least 1, got {n}")
-    if not 0 <= seed < 2**63:
+    if n is None and scenes is None:
+        raise typer.BadParameter("--n wants the number of videos to make")
+    if seed is not None and not 0 <= seed < 2**63:
         raise typer.BadParameter(f"--seed must lie in [0, 2**63), got {seed}")
-    values = {
-        "num_frames": frames,
-        "size": parse_size(size),
-        "objects_per_video": _parse_range(objects_per_video),
-    }
-    config = make_config(values, overrides or (), preset)
+    if scenes is not None:
+        check_rendering_only(out, objects_per_video, preset, seed, overrides)
+    stored = None if scenes is None else open_scenes(scenes)
+    values: dict[str, Any] = {} if stored is None else rendering_values(stored)
+    if frames is not None:
+        values["num_frames"] = frames
+    if size is not None:
+        values["size"] = parse_size(size)
+    if objects_per_video is not None:
+        values["objects_per_video"] = _parse_range(objects_per_video)
+    config = make_config(values, overrides or (), preset or "rich")
+    if stored is not None:
+        n = len(stored) if n is None else n
+        objects, backgrounds = sources_of(stored, objects, backgrounds)
     kinds = _parse_truth(truth)
     num_workers = parse_workers(workers)
     base = data_root(root)
     object_source, background_source = _open_sources(base / "raw", objects, backgrounds)
-    plan = SynthPlan(config, object_source, background_source, n, seed, on_bad=on_bad, truth=kinds)
+    if stored is not None:
+        say_what_differs(stored, object_source, background_source)
+    sources = object_source, background_source
+    plan = SynthPlan(config, *sources, n or 0, seed or 0, on_bad=on_bad, truth=kinds, stored=stored)
     start = time.monotonic()
+    if out is not None and out.suffix == ".parquet":
+        if kinds:
+            raise typer.BadParameter("--truth goes with videos; a file of scenes holds none")
+        write_scene_file(plan, out)
+        return
     with show_progress("videos") as progress:
         report = build_shard_set(plan, out or base / "shards" / "synthvos", num_workers, progress)
     _print_summary(report, time.monotonic() - start)
