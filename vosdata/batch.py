@@ -50,7 +50,15 @@ class SnippetBatch:
             raise ValueError(f"expected {num_batch} keys, got {len(self.keys)}")
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "SnippetBatch":
-        """The same batch on another device."""
+        """The same batch on another device.
+
+        Args:
+            device: where to.
+            non_blocking: do not wait for the copy. A stream's batches are pinned where CUDA is there, so the GPU then
+                fetches them while the trainer goes on; their memory is not used again before what the CUDA stream that
+                is current *when this batch is let go* was asked to do is done. If you copy on a stream of your own, let
+                that one be current then, or have the current one wait for it before.
+        """
         return replace(
             self,
             frames=self.frames.to(device, non_blocking=non_blocking),

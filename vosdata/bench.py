@@ -20,8 +20,10 @@ from shards.codec import decode_image
 from shards.reader import ShardSet
 from vosdata.batch import SnippetBatch
 from vosdata.bench_costs import Costs, measure_costs, take_sample
+from vosdata.opening import open_shard_set
 from vosdata.process_usage import Usage, read_usage
 from vosdata.stream import EngineName, SnippetStream
+from vosdata.world import cache_dir
 
 _NUM_ROUNDS = 5
 _BUSY_PART = 0.9
@@ -111,7 +113,7 @@ def measure(
     """Runs the bench.
 
     Args:
-        path: the shard set.
+        path: the shard set's folder or URL.
         snippet: frames in a snippet.
         size: training size (height, width), or None for the stored one.
         batch: snippets in a batch.
@@ -126,8 +128,8 @@ def measure(
     """
     if seconds <= 0:
         raise ValueError(f"seconds must be positive, got {seconds}")
-    with SnippetStream(path, snippet=snippet, size=size, batch=batch, threads=threads, engine=engine) as stream:
-        shard_set = ShardSet(path)
+    shard_set = open_shard_set(path)
+    with SnippetStream(shard_set, snippet=snippet, size=size, batch=batch, threads=threads, engine=engine) as stream:
         sample = take_sample(shard_set, stream)
         out = np.zeros((threads, batch * snippet, *stream.size, 3), np.uint8)
         share = 0.8 * seconds / (_NUM_ROUNDS * (3 if busy else 2))
@@ -143,7 +145,8 @@ def measure(
             limits.append(_decode_rate(sample.images, out, share))
         helped = stream.helper_pid is not None
         stream.close()
-        costs = measure_costs(stream, shard_set, sample, 0.2 * seconds)
+        unchecked = ShardSet(path, check=False, cache_dir=cache_dir())
+        costs = measure_costs(stream, unchecked, sample, 0.2 * seconds)
     usage = _total_usage(rounds)
     num_frames, elapsed = sum(one.num_frames for one in rounds), sum(one.seconds for one in rounds)
     report = BenchReport(

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shards.codec import crc32c, decode_image
+from shards.index import IndexEntry
 from shards.masks import decode_mask
 from shards.reader import ShardSet
 from vosdata.snippet import Snippet
@@ -41,8 +42,8 @@ class Costs:
 class Sample:
     """Frames of some snippets, with their files in memory."""
 
-    places: list[tuple[int, int]]
-    """Record and frame of each picture."""
+    places: list[tuple[int, int, IndexEntry]]
+    """Record, frame and index entry of each picture."""
 
     images: list[bytes]
     """Picture files."""
@@ -61,7 +62,7 @@ def take_sample(shard_set: ShardSet, stream: SnippetStream) -> Sample:
         drawn: Snippet = stream.snippet(position)
         entry = shard_set.entry(drawn.record)
         for frame in drawn.frames:
-            sample.places.append((drawn.record, frame))
+            sample.places.append((drawn.record, frame, entry))
             sample.images.append(bytes(shard_set.image_bytes(drawn.record, frame, entry)))
             sample.sizes.append((entry.height, entry.width))
             mask = shard_set.mask_bytes(drawn.record, frame, entry)
@@ -73,26 +74,25 @@ def take_sample(shard_set: ShardSet, stream: SnippetStream) -> Sample:
     return sample
 
 
-def measure_costs(stream: SnippetStream, shard_set: ShardSet, sample: Sample, seconds: float) -> Costs:
+def measure_costs(stream: SnippetStream, unchecked: ShardSet, sample: Sample, seconds: float) -> Costs:
     """Times each step on its own, on one thread.
 
     Args:
         stream: whose snippets are drawn.
-        shard_set: whose bytes are read.
+        unchecked: whose bytes are read, opened so that no checksum is computed.
         sample: what to work on.
         seconds: about how long to measure.
     """
     share = seconds / _NUM_STEPS
-    unchecked = ShardSet(shard_set.path, check=False)
     pictures = {size: np.empty((*size, 3), np.uint8) for size in sample.sizes}
     masks = sample.masks
     num_masks = len(masks) / len(sample.images)
     mask = np.empty(sample.sizes[0], np.uint8) if len(pictures) == 1 else None
 
     def read(number: int) -> None:
-        record, frame = sample.places[number]
-        bytes(unchecked.image_bytes(record, frame))
-        found = unchecked.mask_bytes(record, frame)
+        record, frame, entry = sample.places[number]
+        bytes(unchecked.image_bytes(record, frame, entry))
+        found = unchecked.mask_bytes(record, frame, entry)
         bytes(found if found is not None else b"")
 
     def checksum(number: int) -> None:
