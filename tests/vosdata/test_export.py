@@ -6,7 +6,10 @@ import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import cv2
@@ -305,6 +308,18 @@ def test_splits_that_youtube_vos_has_not_are_called_train() -> None:
         "train",
         "train",
     ]
+
+
+def test_a_remote_set_is_exported_by_its_url(uneven: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    handler = partial(SimpleHTTPRequestHandler, directory=str(uneven))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}/"
+        assert run(["export", url, "--format", "parquet", "--out", str(tmp_path / "remote")]) == 0
+        server.shutdown()
+    export([uneven], "parquet", tmp_path / "local")
+    assert tree(tmp_path / "remote") == tree(tmp_path / "local")
 
 
 # Cut off, run again, refused

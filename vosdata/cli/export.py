@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 def command(
     sources: Annotated[
         list[Path],
-        typer.Argument(metavar="SHARDS", help="Shard sets, or folders that hold them; with --format shards an export."),
+        typer.Argument(
+            metavar="SHARDS", help="Shard sets (folders or URLs), or folders of them; with --format shards an export."
+        ),
     ],
     form: Annotated[
         str,
