@@ -1,8 +1,9 @@
 """Draws scenes: a pure function of configuration, seed, index and sources.
 
-Pictures and motion are drawn from two separate random streams, so that a file left out changes which pictures appear,
-not how they move. Whether an object can be seen is decided on a few hundred sample points of its silhouette, with plain
-arithmetic, so that every machine draws the same scenes.
+Pictures, motion and its manner (to and fro, pausing, overtaking) are drawn from separate random streams, so that a file
+left out changes which pictures appear, not how they move, and a manner that is off changes nothing else. Whether an
+object can be seen is decided on a few hundred sample points of its silhouette, with plain arithmetic, so that every
+machine draws the same scenes.
 """
 
 import math
@@ -18,7 +19,19 @@ from shards.rng import generator
 from synth.bank import PictureBank, Sprite
 from synth.config import SceneConfig, SynthConfig
 from synth.geometry import Maps, apply, camera_maps, compose, invert, object_maps
-from synth.motion import Curve, Moments, accelerate, approach, control_times, glide, make_curve, sway
+from synth.motion import (
+    Curve,
+    Moments,
+    accelerate,
+    approach,
+    control_times,
+    glide,
+    make_curve,
+    overtake,
+    pause,
+    sway,
+    swing,
+)
 from synth.scene import Camera, Scene, SceneBackground, SceneObject
 from synth.types import BackgroundSource, ObjectSource
 
@@ -91,6 +104,7 @@ def compose_scene(
     """
     pictures = generator(seed, 0, index, "scene pictures")
     motion = generator(seed, 0, index, "scene motion")
+    manners = generator(seed, 0, index, "scene manners")
     aspect = config.size[1] / config.size[0]
     num_objects = int(motion.integers(config.objects_per_video[0], config.objects_per_video[1] + 1))
     stage = _make_stage(motion, config.scene, aspect)
@@ -108,7 +122,8 @@ def compose_scene(
         item = SceneObject(
             object_id, bank.objects.name, sprite.name, number, False, still, still, still, still, depth_curve
         )
-        placed.append(_place_object(motion, stage, item, sprite, placed))
+        placed.append(_place_object(motion, _draw_manner(manners, config.scene), stage, item, sprite, placed))
+    placed = _change_order(manners, stage, placed)
     items = sorted((entry.item for entry in placed), key=lambda item: item.id)
     return Scene(seed, index, aspect, stage.camera, background, tuple(items))
 
@@ -189,8 +204,75 @@ def _place_background(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Manner:
+    """How an object goes along its path."""
+
+    cycles: float | None
+    """Times to and fro; None goes straight on."""
+
+    phase: float
+    """Where in the cycle it starts, in cycles."""
+
+    pause: tuple[float, float] | None
+    """Begin and length of a standstill; None goes on all the time."""
+
+    def along(self, distance: float) -> NDArray[np.float64]:
+        """Control values of the way along the path's direction."""
+        return glide(distance) if self.cycles is None else swing(distance, self.cycles, self.phase)
+
+    def curve(self, values: NDArray[np.float64]) -> Curve:
+        """What is stored of control values that follow this manner."""
+        return make_curve(values if self.pause is None else pause(values, *self.pause))
+
+
+def _draw_manner(rng: np.random.Generator, config: SceneConfig) -> _Manner:
+    oscillates, cycles, phase = rng.random() < config.oscillation, rng.uniform(1.0, 2.0), rng.random()
+    stops, length = rng.random() < config.pause, rng.uniform(0.5, 0.65)
+    begin = rng.uniform(0.0, 1.0 - length)
+    return _Manner(cycles if oscillates else None, phase, (begin, length) if stops else None)
+
+
+def _change_order(rng: np.random.Generator, stage: _Stage, placed: list[_Placed]) -> list[_Placed]:
+    """Lets objects that are next to each other in depth change places, at a moment when they are apart.
+
+    Otherwise one would pop out of the other. Each object changes places once at most.
+    """
+    ranked = sorted(placed, key=lambda entry: entry.item.depth[0])
+    rank = 0
+    while rank + 1 < len(ranked):
+        wanted, choice = rng.random() < stage.config.order_change, rng.random()
+        apart = _moments_apart(stage, ranked[rank], ranked[rank + 1])
+        if not wanted or not len(apart):
+            rank += 1
+            continue
+        when = float(apart[int(choice * len(apart))])
+        near, far = float(rank), float(rank + 1)
+        for at, start, end in ((rank, near, far), (rank + 1, far, near)):
+            item = replace(ranked[at].item, depth=make_curve(overtake(start, end, when)))
+            ranked[at] = replace(ranked[at], item=item)
+        rank += 2
+    return ranked
+
+
+def _moments_apart(stage: _Stage, one: _Placed, other: _Placed) -> NDArray[np.float64]:
+    """Times, first and last excluded, at which the boxes of two objects' pictures are apart in the world."""
+    low, high = (np.stack([_box(entry)[side] for entry in (one, other)]) for side in (0, 1))
+    overlap = (low.max(axis=0) < high.min(axis=0)).all(axis=1)
+    overlap[[0, -1]] = True
+    times: NDArray[np.float64] = stage.moments.times[~overlap]
+    return times
+
+
+def _box(entry: _Placed) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Upper left and lower right corners ``(T, 2)`` of the box around an object's picture."""
+    height, width = entry.sprite.size
+    corners = apply(entry.maps, np.array([[0.0, 0.0], [width, 0.0], [0.0, height], [width, height]]))
+    return corners.min(axis=1), corners.max(axis=1)
+
+
 def _place_object(
-    rng: np.random.Generator, stage: _Stage, blank: SceneObject, sprite: Sprite, others: list[_Placed]
+    rng: np.random.Generator, manner: _Manner, stage: _Stage, blank: SceneObject, sprite: Sprite, others: list[_Placed]
 ) -> _Placed:
     """Tries places and paths until every object can be seen well enough; else takes the best one tried."""
     config = stage.config
@@ -199,7 +281,7 @@ def _place_object(
     tried: list[tuple[float, _Placed]] = []
     for attempt in range(MAX_TRIES):
         shrink = 0.9 ** (attempt // TRIES_PER_SIZE)
-        path = _draw_path(rng, stage, area * shrink**2, sprite)
+        path = _draw_path(rng, manner, stage, area * shrink**2, sprite)
         item = replace(blank, mirrored=mirrored, x=path.x, y=path.y, size=path.size, rotation=path.rotation)
         candidate = _Placed(item, sprite, object_maps(item, stage.moments, sprite.size, stage.frame))
         margin = _margin(stage, candidate, others)
@@ -219,17 +301,17 @@ class _Path:
     rotation: Curve
 
 
-def _draw_path(rng: np.random.Generator, stage: _Stage, area: float, sprite: Sprite) -> _Path:
-    """Draws one path: straight on with acceleration and sway, turning and changing size evenly."""
+def _draw_path(rng: np.random.Generator, manner: _Manner, stage: _Stage, area: float, sprite: Sprite) -> _Path:
+    """Draws one path: straight on, or in its manner, with acceleration and sway, turning and changing size evenly."""
     config = stage.config
     distance = rng.uniform(*config.displacement)
     direction = rng.uniform(0.0, 2 * math.pi)
     acceleration = rng.uniform(0.0, config.acceleration)
     bend = rng.uniform(0.0, 2 * math.pi)
-    swing = sway(rng.uniform(0.0, config.sway), rng.uniform(0.5, 1.5), rng.uniform(0.0, 1.0))
-    along, pull = glide(distance), accelerate(acceleration)
-    x = along * math.cos(direction) + pull * math.cos(bend) - swing * math.sin(direction)
-    y = along * math.sin(direction) + pull * math.sin(bend) + swing * math.cos(direction)
+    aside = sway(rng.uniform(0.0, config.sway), rng.uniform(0.5, 1.5), rng.uniform(0.0, 1.0))
+    along, pull = manner.along(distance), accelerate(acceleration)
+    x = along * math.cos(direction) + pull * math.cos(bend) - aside * math.sin(direction)
+    y = along * math.sin(direction) + pull * math.sin(bend) + aside * math.cos(direction)
     middle_x, middle_y = rng.uniform(0.2, 0.8, 2)
     ratio = config.scale_change ** rng.uniform(-1.0, 1.0)
     tilt = rng.uniform(-config.tilt, config.tilt)
@@ -238,10 +320,10 @@ def _draw_path(rng: np.random.Generator, stage: _Stage, area: float, sprite: Spr
     size = math.sqrt(area * stage.height * stage.width / sprite.num_solid)  # diagonals per pixel of the cutout
     size = min(size, config.max_extent * min(stage.height / height, stage.width / width)) * math.hypot(height, width)
     return _Path(
-        x=make_curve(middle_x + x / stage.width),
-        y=make_curve(middle_y + y / stage.height),
-        size=make_curve(size * approach(ratio)),
-        rotation=make_curve(tilt + turn * (control_times() - 0.5)),
+        x=manner.curve(middle_x + x / stage.width),
+        y=manner.curve(middle_y + y / stage.height),
+        size=manner.curve(size * approach(ratio)),
+        rotation=manner.curve(tilt + turn * (control_times() - 0.5)),
     )
 
 

@@ -50,6 +50,15 @@ class SceneConfig(BaseModel):
     sway: Annotated[float, Field(ge=0, le=1)] = 0.02
     """Largest amplitude of a gentle sine across an object's path, in frame diagonals."""
 
+    oscillation: Share = 0.0
+    """Probability that an object goes to and fro, one to two times, over the distance that it would have crossed."""
+
+    pause: Share = 0.0
+    """Probability that an object stands still in the world for 50 to 65 % of the video, and goes faster in the rest."""
+
+    order_change: Share = 0.0
+    """Probability, for two objects next to each other in depth, that they change places in depth while apart."""
+
     tilt: Annotated[float, Field(ge=0, le=180)] = 15.0
     """Largest rotation of an object in the middle of the video, in degrees either way."""
 

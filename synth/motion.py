@@ -110,6 +110,26 @@ def sway(amplitude: float, cycles: float, phase: float) -> NDArray[np.float64]:
     return amplitude / gain * np.sin(2 * math.pi * (cycles * control_times() + phase))
 
 
+def swing(extent: float, cycles: float, phase: float) -> NDArray[np.float64]:
+    """To and fro over ``extent`` instead of across it: a :func:`sway` of half that amplitude."""
+    return sway(extent / 2, cycles, phase)
+
+
+def pause(values: NDArray[np.float64], begin: float, length: float) -> NDArray[np.float64]:
+    """The same motion, standing still from ``begin`` on for ``length`` of the video and faster in the rest.
+
+    From half a video on, at least four control values in a row are equal, so the curve truly rests.
+    """
+    times = control_times()
+    active = (times - np.clip(times - begin, 0.0, length)) / (1.0 - length)
+    return np.interp(active, times, values)
+
+
+def overtake(depth: float, other: float, when: float) -> NDArray[np.float64]:
+    """Depth that starts on the side of ``depth`` and ends on that of its neighbour ``other``; they meet at ``when``."""
+    return (depth + other) / 2 + (depth - other) / 2 * (when - control_times())
+
+
 def approach(ratio: float) -> NDArray[np.float64]:
     """Scale that grows evenly from 1 in the first frame to ``ratio`` in the last (shrinks when below 1)."""
     return np.exp(math.log(ratio) * control_times())

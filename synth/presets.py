@@ -3,8 +3,9 @@
 ``paper``  what the two sentences of the A-GAME paper say and nothing more: cutouts pasted on a still photograph, each
            moved across it straight on, neither turned nor resized nor mirrored
 ``rich``   the default: bent paths, turning and change of size under a gentle camera
-``hard``   smaller objects, faster and farther; strong turning and change of size; a restless camera; objects may be
-           mostly hidden at first and spend half of the video outside the frame
+``hard``   smaller objects, faster and farther; strong turning and change of size; some go to and fro or stop and start;
+           the order in depth changes; a restless camera; objects may be mostly hidden at first and spend half of the
+           video outside the frame
 
 A preset only chooses values of :class:`synth.config.SceneConfig`; ``--set scene.key=value`` still wins.
 """
@@ -37,6 +38,9 @@ PRESETS: Mapping[PresetName, Mapping[str, Any]] = MappingProxyType(
                 "displacement": (0.2, 0.8),
                 "acceleration": 1.2,
                 "sway": 0.05,
+                "oscillation": 0.15,
+                "pause": 0.15,
+                "order_change": 0.5,
                 "tilt": 45.0,
                 "rotation": 120.0,
                 "scale_change": 2.5,

@@ -16,8 +16,11 @@ from synth.motion import (
     frame_moments,
     glide,
     make_curve,
+    overtake,
+    pause,
     spline_basis,
     sway,
+    swing,
 )
 
 curves = st.lists(st.floats(-10, 10), min_size=4, max_size=20).map(tuple)
@@ -100,3 +103,25 @@ def test_approaching_changes_scale_by_its_ratio() -> None:
     assert scale[0] == pytest.approx(1, abs=1e-3)
     assert scale[-1] == pytest.approx(1.5, abs=1e-3)
     assert (np.diff(scale) > 0).all()
+
+
+@pytest.mark.parametrize(("begin", "length"), [(0.0, 0.5), (0.2, 0.55), (0.35, 0.65)])
+def test_pausing_rests_and_does_the_whole_motion(begin: float, length: float) -> None:
+    moved = values(tuple(pause(glide(0.4), begin, length)), DENSE)
+    speed = np.diff(moved) * (len(DENSE) - 1)
+    assert (np.abs(speed) < 1e-9).mean() > 0.1
+    assert speed.min() > -1e-9 and speed.max() < 0.4 / (1 - length) * 1.01
+    assert moved[-1] - moved[0] == pytest.approx(0.4, abs=0.08)
+
+
+def test_swinging_spans_its_extent_and_comes_back() -> None:
+    moved = values(tuple(swing(0.3, 2.0, 0.0)), DENSE)
+    assert np.ptp(moved) == pytest.approx(0.3, abs=0.01)
+    assert abs(moved[-1] - moved[0]) < 0.01
+
+
+@pytest.mark.parametrize("when", [0.125, 0.5, 0.875])
+def test_overtaking_swaps_two_depths_at_the_moment_and_stays_between_their_neighbours(when: float) -> None:
+    one, other = (values(tuple(overtake(*pair, when)), DENSE) for pair in ((2.0, 3.0), (3.0, 2.0)))
+    assert (one < other)[when - 1e-9 > DENSE].all() and (one > other)[when + 1e-9 < DENSE].all()
+    assert min(one.min(), other.min()) > 1.9 and max(one.max(), other.max()) < 3.1

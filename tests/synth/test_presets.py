@@ -9,6 +9,7 @@ from synth.compose import compose_scene
 from synth.config import SynthConfig, make_config
 from synth.motion import frame_moments
 from synth.presets import PRESETS, PresetName
+from synth.render import Renderer
 from synth.scene import Scene
 
 
@@ -70,3 +71,50 @@ def test_given_values_win_over_the_preset() -> None:
 def test_every_value_of_a_preset_differs_from_the_default(preset: PresetName) -> None:
     default = SynthConfig().scene.model_dump()
     assert all(default[key] != value for key, value in PRESETS[preset].items())
+
+
+def scenes_with(bank: PictureBank, *overrides: str) -> list[Scene]:
+    config = make_config({"objects_per_video": (2, 5), "size": (90, 160)}, overrides)
+    return [compose_scene(config, 1, index, bank) for index in range(8)]
+
+
+def test_objects_that_pause_rest_and_the_others_do_not(bank: PictureBank) -> None:
+    moments = frame_moments(41)
+    for share, expected in ((0, False), (1, True)):
+        for scene in scenes_with(bank, f"scene.pause={share}"):
+            for item in scene.objects:
+                steps = np.abs(np.diff([moments.values(item.x), moments.values(item.y)], axis=1)).sum(axis=0)
+                assert bool((steps < 1e-6).sum() >= 3) == expected
+
+
+def test_objects_that_oscillate_turn_back(bank: PictureBank) -> None:
+    for scene in scenes_with(bank, "scene.oscillation=1", "scene.acceleration=0", "scene.sway=0"):
+        for item in scene.objects:
+            places = path(item.x, item.y, scene.aspect)
+            steps = np.diff(places, axis=0)
+            assert (steps @ steps[0] < 0).any()
+
+
+def test_order_changes_only_while_objects_are_apart(bank: PictureBank) -> None:
+    """Where two objects swap depth between frames, their amodal masks touch in neither."""
+    swaps = 0
+    for scene in scenes_with(bank, "scene.order_change=1", "scene.area=0.01,0.04"):
+        video = Renderer(bank, (90, 160), 33).render(scene, amodal=True)
+        assert video.amodal is not None
+        ranks = np.argsort(video.order, axis=1)
+        for t in range(32):
+            for one in range(len(scene.objects)):
+                for other in range(one):
+                    if (ranks[t, one] < ranks[t, other]) != (ranks[t + 1, one] < ranks[t + 1, other]):
+                        swaps += 1
+                        assert not (video.amodal[t, one] & video.amodal[t, other]).any()
+                        assert not (video.amodal[t + 1, one] & video.amodal[t + 1, other]).any()
+    assert swaps >= 4
+
+
+def test_a_manner_that_is_off_changes_nothing(bank: PictureBank) -> None:
+    plain = scenes_with(bank)
+    ordered = scenes_with(bank, "scene.order_change=1")
+    for before, after in zip(plain, ordered, strict=True):
+        assert before.camera == after.camera
+        assert [item.x for item in before.objects] == [item.x for item in after.objects]
