@@ -105,6 +105,7 @@ def compose_scene(
     pictures = generator(seed, 0, index, "scene pictures")
     motion = generator(seed, 0, index, "scene motion")
     manners = generator(seed, 0, index, "scene manners")
+    copies = generator(seed, 0, index, "scene copies")
     aspect = config.size[1] / config.size[0]
     num_objects = int(motion.integers(config.objects_per_video[0], config.objects_per_video[1] + 1))
     stage = _make_stage(motion, config.scene, aspect)
@@ -117,6 +118,10 @@ def compose_scene(
     for object_id, depth in zip(ids, depths, strict=True):
         number, sprite = _draw_picture(pictures, bank.cutout, bank.objects, taken, report_bad)
         taken.add(number)
+        copied, choice = copies.random() < config.scene.distractor, copies.random()
+        if copied and placed:
+            original = placed[int(choice * len(placed))]
+            number, sprite = original.item.number, original.sprite
         still: Curve = (0.0,)
         depth_curve = (float(depth),)
         item = SceneObject(

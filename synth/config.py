@@ -59,6 +59,9 @@ class SceneConfig(BaseModel):
     order_change: Share = 0.0
     """Probability, for two objects next to each other in depth, that they change places in depth while apart."""
 
+    distractor: Share = 0.0
+    """Probability that an object but the first is a second copy of an earlier one, with an id and a path of its own."""
+
     tilt: Annotated[float, Field(ge=0, le=180)] = 15.0
     """Largest rotation of an object in the middle of the video, in degrees either way."""
 

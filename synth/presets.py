@@ -4,8 +4,8 @@
            moved across it straight on, neither turned nor resized nor mirrored
 ``rich``   the default: bent paths, turning and change of size under a gentle camera
 ``hard``   smaller objects, faster and farther; strong turning and change of size; some go to and fro or stop and start;
-           the order in depth changes; a restless camera; objects may be mostly hidden at first and spend half of the
-           video outside the frame
+           the order in depth changes; some are copies of others; a restless camera; objects may be mostly hidden at
+           first and spend half of the video outside the frame
 
 A preset only chooses values of :class:`synth.config.SceneConfig`; ``--set scene.key=value`` still wins.
 """
@@ -41,6 +41,7 @@ PRESETS: Mapping[PresetName, Mapping[str, Any]] = MappingProxyType(
                 "oscillation": 0.15,
                 "pause": 0.15,
                 "order_change": 0.5,
+                "distractor": 0.25,
                 "tilt": 45.0,
                 "rotation": 120.0,
                 "scale_change": 2.5,

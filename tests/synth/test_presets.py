@@ -118,3 +118,13 @@ def test_a_manner_that_is_off_changes_nothing(bank: PictureBank) -> None:
     for before, after in zip(plain, ordered, strict=True):
         assert before.camera == after.camera
         assert [item.x for item in before.objects] == [item.x for item in after.objects]
+
+
+def test_distractors_are_copies_with_ids_and_paths_of_their_own(bank: PictureBank) -> None:
+    plain = scenes_with(bank)
+    assert all(len({item.name for item in scene.objects}) == len(scene.objects) for scene in plain)
+    for scene, before in zip(scenes_with(bank, "scene.distractor=1"), plain, strict=True):
+        assert len({item.name for item in scene.objects}) == 1
+        assert (
+            len({item.id for item in scene.objects}) == len({item.x for item in scene.objects}) == len(before.objects)
+        )
