@@ -251,6 +251,12 @@ class TrainRecipe(Section):
     batch: PositiveInt
     """B, snippets in a step, over all ranks together."""
 
+    accumulate: PositiveInt = 1
+    """Equal parts into which a rank's share of a batch is cut; they are computed one after another, in less memory.
+
+    Their gradients add up to the whole batch's; only batch statistics (``model.batch_norm``) are of a part each.
+    """
+
     learning_rate: PositiveFloat
     """Adam's learning rate in the first epoch."""
 

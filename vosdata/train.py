@@ -8,7 +8,7 @@ that was cut anywhere ends with the same bits as one that was not; and ranks onl
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -206,18 +206,32 @@ class Run:
             batch = augment(batch, self.augmentation, self.recipe.train.seed, positions)
         for group in self.optimiser.param_groups:
             group["lr"] = self.schedule.learning_rate(self.step)
-        precision = self.recipe.train.precision
-        half = precision == "bfloat16" or (precision == "auto" and self.ranks.device.type == "cuda")
-        with torch.autocast(self.ranks.device.type, torch.bfloat16, enabled=half):
-            output = self.model(batch.frames, batch.masks[:, 0], counts)
-        loss, sums = training_loss(output.log_probs, output.coarse_log_probs, batch, self.recipe.loss, self.ranks)
         self.optimiser.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
+        num_pixels = self.ranks.add_up(num_counted(batch, self.recipe.loss))
+        size = len(batch) // self.recipe.train.accumulate
+        row = torch.zeros(5, dtype=torch.float64, device=self.ranks.device)
+        for first in range(0, len(batch), size):
+            part = slice(first, first + size)
+            with self.ranks.keeping_gradients(self.model, part.stop < len(batch)):
+                sums = self._learn(part_of(batch, part), None if counts is None else counts[part], num_pixels)
+            row += torch.stack(sums.as_row())
+            self.uncounted_snippets += self.ranks.add_up(sums.uncounted_snippets)
         largest = self.recipe.train.clip_gradient or math.inf  # infinity measures and leaves the gradient as it is
         gradient_norm = nn.utils.clip_grad_norm_(self.parameters, largest)
         self.optimiser.step()
-        self.uncounted_snippets += self.ranks.add_up(sums.uncounted_snippets)
-        return StepOutcome(self.step, batch.keys, torch.stack([gradient_norm.double(), *sums.as_row()]))
+        return StepOutcome(self.step, batch.keys, torch.cat([gradient_norm.double()[None], row]))
+
+    def _learn(self, part: SnippetBatch, counts: list[int] | None, num_pixels: Tensor) -> "LossSums":
+        """Adds the gradient of a part of the batch; ``num_pixels`` is what the whole step counts, over all ranks."""
+        precision = self.recipe.train.precision
+        half = precision == "bfloat16" or (precision == "auto" and self.ranks.device.type == "cuda")
+        with torch.autocast(self.ranks.device.type, torch.bfloat16, enabled=half):
+            output = self.model(part.frames, part.masks[:, 0], counts)
+        loss, sums = training_loss(
+            output.log_probs, output.coarse_log_probs, part, self.recipe.loss, self.ranks, num_pixels
+        )
+        torch.autograd.backward(loss)
+        return sums
 
     def _measure(self, outcomes: "list[StepOutcome]", watch: Stopwatch) -> StepMetrics:
         """Fetches what the steps since the last call gave, and checks it; the only place that waits for the device.
@@ -301,10 +315,31 @@ class LossSums:
         return [one.double() for one in (self.fine, self.coarse, self.num_pixels, self.iou, self.num_frames)]
 
 
+def part_of(batch: SnippetBatch, part: slice) -> SnippetBatch:
+    """Some snippets of a batch; they share its memory."""
+    frames, masks, annotated = batch.frames[part], batch.masks[part], batch.annotated[part]
+    return replace(batch, frames=frames, masks=masks, annotated=annotated, keys=batch.keys[part])
+
+
+def num_counted(batch: SnippetBatch, recipe: LossRecipe) -> Tensor:
+    """How many pixels of a batch the losses count, int64 ()."""
+    first = _first_counted_frame(recipe)
+    return counted_pixels(batch.masks[:, first:], batch.annotated[:, first:], recipe.void).sum()
+
+
+def _first_counted_frame(recipe: LossRecipe) -> int:
+    return 0 if recipe.void == "published" else 1  # frame 0 is given, and echoed: there is nothing to learn from it
+
+
 def training_loss(
-    log_probs: Tensor, coarse_log_probs: Tensor, batch: SnippetBatch, recipe: LossRecipe, ranks: Ranks
+    log_probs: Tensor,
+    coarse_log_probs: Tensor,
+    batch: SnippetBatch,
+    recipe: LossRecipe,
+    ranks: Ranks,
+    num_pixels: Tensor | None = None,
 ) -> tuple[Tensor, LossSums]:
-    """The loss of a step: weighted sum of the final and the coarse segmentation's cross-entropy.
+    """The loss of a step, or a part of it: weighted sum of the final and the coarse segmentation's cross-entropy.
 
     The mean runs over the counted pixels of all ranks. Gradients are averaged over ranks afterwards, hence the factor.
 
@@ -314,16 +349,18 @@ def training_loss(
         batch: the batch, on the same device.
         recipe: weights, and what counts.
         ranks: the trainers.
+        num_pixels: counted pixels of the whole step over all ranks, (); None where this batch is all of a rank's step.
 
     Returns:
         The loss (), with its graph, and this rank's sums.
     """
-    first = 0 if recipe.void == "published" else 1  # frame 0 is given, and echoed: there is nothing to learn from it
+    first = _first_counted_frame(recipe)
     masks, annotated = batch.masks[:, first:], batch.annotated[:, first:]
     fine = pixel_loss(log_probs[:, first:], masks, annotated, recipe.void)
     coarse = pixel_loss(coarse_log_probs[:, first:], masks, annotated, recipe.void)
     weighted = recipe.fine_weight * fine.total + recipe.coarse_weight * coarse.total
-    loss = weighted * ranks.num_ranks / ranks.add_up(fine.count).clamp(min=1)
+    total = ranks.add_up(fine.count) if num_pixels is None else num_pixels
+    loss = weighted * ranks.num_ranks / total.clamp(min=1)
     with torch.no_grad():
         iou = target_iou(log_probs, batch.masks, batch.annotated)
         counted = counted_pixels(masks, annotated, recipe.void)
@@ -355,8 +392,11 @@ def _last_state(out: Path, recipe: Recipe, ranks: Ranks, tell: Callable[[str], N
 
 
 def _open_stream(recipe: Recipe, data: TrainingData, ranks: Ranks) -> SnippetStream:
-    if recipe.train.batch % ranks.num_ranks:
-        raise ValueError(f"train.batch {recipe.train.batch} cannot be shared out evenly among {ranks.num_ranks} ranks")
+    if recipe.train.batch % (ranks.num_ranks * recipe.train.accumulate):
+        raise ValueError(
+            f"train.batch {recipe.train.batch} cannot be shared out evenly among {ranks.num_ranks} ranks with "
+            f"train.accumulate {recipe.train.accumulate}"
+        )
     return SnippetStream(
         data.weights,
         snippet=recipe.data.frames,

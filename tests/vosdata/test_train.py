@@ -217,6 +217,21 @@ def test_training_ends_with_its_epochs_or_its_steps() -> None:
     assert Schedule(smoke.model_copy(update={"steps": 5}), epoch_size=10).last_step == 5
 
 
+def test_a_batch_in_parts_trains_as_the_whole_one(tiny: Path, data: list[Path], tmp_path: Path) -> None:
+    """Parts count unequally many pixels (void, unannotated frames), and every pixel weighs the same all the same."""
+    settings = ["model.batch_norm=frozen", "train.batch=4", "train.steps=3"]
+    for parts in (1, 4):
+        run(load_recipe(tiny, [*settings, f"train.accumulate={parts}"]), data, tmp_path / str(parts))
+    whole, cut = (step_lines(tmp_path / str(parts)) for parts in (1, 4))
+    for key in ("loss", "fine", "coarse", "J", "gradient_norm", "num_pixels"):
+        assert [line[key] for line in cut] == pytest.approx([line[key] for line in whole], rel=1e-4), key
+    first, second = (load_checkpoint(list_checkpoints(tmp_path / str(parts))[0]).model for parts in (1, 4))
+    for name, tensor in first.items():
+        torch.testing.assert_close(tensor, second[name], rtol=1e-3, atol=1e-5)
+    with pytest.raises(ValueError, match=r"evenly among 1 ranks with train\.accumulate 3"):
+        run(load_recipe(tiny, [*settings, "train.accumulate=3"]), data, tmp_path / "odd")
+
+
 def test_gradients_are_clipped_to_the_given_norm(tiny: Path, data: list[Path], tmp_path: Path) -> None:
     """Adam divides by the root of its second moment, which shows what gradient it was given."""
     norms = {}

@@ -53,6 +53,15 @@ class Ranks:
         devices = [self.device.index] if self.device.type == "cuda" else None
         return nn.parallel.DistributedDataParallel(model, device_ids=devices)
 
+    @contextmanager
+    def keeping_gradients(self, model: nn.Module, keep: bool) -> Iterator[None]:
+        """Lets ranks keep their gradients in the ``with`` block, where ``keep``; they are averaged with later ones."""
+        if keep and isinstance(model, nn.parallel.DistributedDataParallel):
+            with model.no_sync():
+                yield
+        else:
+            yield
+
 
 @contextmanager
 def join_ranks(world: World, device: str = "auto") -> Iterator[Ranks]:
