@@ -52,11 +52,15 @@ class Schedule:
         start = self.first + (step * self.num_ranks + self.rank) * self.batch
         return range(start, start + self.batch)
 
+    def number(self, position: int) -> int:
+        """How many of this rank's snippets come before the one at a global position."""
+        step, offset = divmod(position - self.first, self.batch * self.num_ranks)
+        return step * self.batch + offset % self.batch
+
     def later(self, position: int, num_snippets: int) -> int:
         """The global position that this rank comes to ``num_snippets`` snippets after one of its positions."""
-        step, offset = divmod(position - self.first, self.batch * self.num_ranks)
-        steps, place = divmod(offset % self.batch + num_snippets, self.batch)
-        return self.positions(step + steps)[place]
+        step, place = divmod(self.number(position) + num_snippets, self.batch)
+        return self.positions(step)[place]
 
 
 class EngineClosedError(ValueError):

@@ -518,3 +518,12 @@ def test_the_helper_imports_no_torch(make_filler: Callable[..., Filler]) -> None
     with start([make_filler(10, what)]) as engine, pytest.raises(KeyError) as caught:
         engine.next_batch()
     assert caught.value.args == ([], "<module '__main__' (built-in)>")
+
+
+@pytest.mark.parametrize(("batch", "rank", "num_ranks"), [(1, 0, 1), (3, 0, 1), (4, 1, 3), (2, 4, 5)])
+def test_a_schedule_knows_what_a_rank_comes_to_later(batch: int, rank: int, num_ranks: int) -> None:
+    schedule = Schedule(17, batch, rank, num_ranks)
+    positions = [position for step in range(6) for position in schedule.positions(step)]
+    assert [schedule.number(position) for position in positions] == list(range(len(positions)))
+    for number, position in enumerate(positions[:-5]):
+        assert [schedule.later(position, more) for more in range(6)] == positions[number : number + 6]
