@@ -19,7 +19,7 @@ def write_report(
     facts["device"] = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
     facts["torch_threads"] = torch.get_num_threads()
     facts["peak_tflops"] = round(peak / 1e12, 4)
-    facts["peak"] = "measured by a matrix product" if is_measured else "given"
+    facts["peak"] = "measured: matrix product or convolution" if is_measured else "given"
     out.mkdir(parents=True, exist_ok=True)
     (out / "train_speed.json").write_text(json.dumps({"machine": facts, "results": results}, indent=1) + "\n")
     (out / "train_speed.md").write_text("\n".join(_markdown(results, facts)) + "\n")

@@ -21,6 +21,7 @@ import torch
 from flops import count_flops
 from plain_agame import PlainAGAME
 from speed_report import write_report
+from torch.nn.functional import conv2d
 
 from shards.build import build_shard_set
 from synth.config import SynthConfig
@@ -210,16 +211,20 @@ class Bench:
         return result
 
     def peak(self) -> float:
-        """FLOP/s of a matrix product: bfloat16 on a GPU, float32 on a CPU; the best of several."""
-        side, dtype = (8192, torch.bfloat16) if self.device.type == "cuda" else (1024, torch.float32)
+        """FLOP/s of the better of a matrix product and a 3x3 convolution: bfloat16 on a GPU, float32 on a CPU.
+
+        CPUs have two libraries for these, of which either may be the slower by half.
+        """
+        side, images, dtype = (8192, 64, torch.bfloat16) if self.device.type == "cuda" else (1024, 4, torch.float32)
         one, other = torch.randn(2, side, side, device=self.device).to(dtype)
-        repeats = 20 if self.device.type == "cuda" else 4
-
-        def multiply() -> None:
-            for _ in range(repeats):
-                one @ other
-
-        return repeats * 2 * side**3 / min(self.seconds(multiply) for _ in range(6))
+        maps, kernels = torch.randn(images, 512, 32, 32), torch.randn(512, 512, 3, 3)
+        maps, kernels = (x.to(self.device, dtype, memory_format=torch.channels_last) for x in (maps, kernels))
+        repeats = 20 if self.device.type == "cuda" else 2
+        ways: list[tuple[float, Callable[[], object]]] = [
+            (2 * side**3, lambda: [one @ other for _ in range(repeats)]),
+            (2 * kernels.numel() * images * 30 * 30, lambda: [conv2d(maps, kernels) for _ in range(repeats)]),
+        ]
+        return max(repeats * flops / min(self.seconds(work) for _ in range(6)) for flops, work in ways)
 
 
 def plain_trainer(plain: PlainAGAME, run: Run) -> Iterator[None]:
