@@ -9,7 +9,7 @@ from typing import Any
 from shards.codec import crc32c
 from shards.errors import DamageError, ShardError
 from shards.format import DATASET_FILE, FORMAT_VERSION, WORKSPACE
-from shards.location import is_url
+from shards.remote.location import is_url
 
 SHARD_FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*\.tar")
 """File names that shards may have; the writer's own are a part of these (:func:`shards.format.shard_name`)."""

@@ -14,11 +14,11 @@ from shards.errors import BadFileError, DamageError, ShardError
 from shards.format import INDEX_FILE, RECORD_KEYS, extra_member, image_member, json_member, mask_member
 from shards.index import Index, IndexEntry
 from shards.local_shards import LocalShards
-from shards.location import locate, shown
 from shards.manifest import ShardInfo, hex_crc, read_manifest, shard_infos
 from shards.masks import decode_mask
-from shards.remote import DEFAULT_CACHE_BYTES, RemoteMode, RemoteSettings, open_remote
-from shards.transfer import Patience
+from shards.remote.location import locate, shown
+from shards.remote.opening import DEFAULT_CACHE_BYTES, RemoteMode, RemoteSettings, open_remote
+from shards.remote.transfer import Patience
 from shards.types import Record, StoredFrame
 
 _INDEX_CHECKED_AT_OPEN = 16 << 20

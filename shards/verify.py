@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from shards.codec import crc32c, image_size, image_suffix
 from shards.errors import BadFileError, DamageError, ShardError
-from shards.files import SetFiles, open_files
 from shards.format import (
     BLOCK,
     DATASET_FILE,
@@ -35,6 +34,7 @@ from shards.format import (
 from shards.index import Index, IndexEntry
 from shards.manifest import ShardInfo, hex_crc, shard_infos
 from shards.masks import decode_mask, object_stats
+from shards.remote.files import SetFiles, open_files
 from shards.writer import tar_header
 
 

@@ -21,8 +21,8 @@ from shards.reader import ShardSet
 from vosdata.batch import SnippetBatch
 from vosdata.bench_costs import Costs, measure_costs, take_sample
 from vosdata.opening import open_shard_set
-from vosdata.process_usage import Usage, read_usage
 from vosdata.stream import EngineName, SnippetStream
+from vosdata.streaming.process_usage import Usage, read_usage
 from vosdata.world import cache_dir
 
 _NUM_ROUNDS = 5

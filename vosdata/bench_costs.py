@@ -12,9 +12,9 @@ from shards.codec import crc32c, decode_image
 from shards.index import IndexEntry
 from shards.masks import decode_mask
 from shards.reader import ShardSet
-from vosdata.snippet import Snippet
 from vosdata.stream import SnippetStream
-from vosdata.transforms import resize_frame, resize_mask
+from vosdata.streaming.snippet import Snippet
+from vosdata.streaming.transforms import resize_frame, resize_mask
 
 _MAX_SAMPLE_BYTES = 256 * 2**20
 _NUM_STEPS = 6

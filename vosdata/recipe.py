@@ -70,7 +70,8 @@ Size = Annotated[
     tuple[int, int], BeforeValidator(parse_size), PlainSerializer(lambda size: f"{size[0]}x{size[1]}", return_type=str)
 ]
 Changing = dict[str, list[list[int | float]]]
-"""A value that changes over the global position, as :mod:`vosdata.curriculum` reads it: ``{steps: [[0, 1], ...]}``."""
+"""A value that changes over the global position, e.g. ``{steps: [[0, 1], ...]}``; see
+:mod:`vosdata.streaming.curriculum`."""
 
 Weight = Annotated[float | Literal["size"] | Changing, BeforeValidator(parse_weight)]
 Number = PositiveFloat | Changing

@@ -20,16 +20,16 @@ import torch
 
 from shards.errors import HelperError
 from vosdata.batch import SnippetBatch
-from vosdata.curriculum import Value
-from vosdata.decode import ReadAhead, SnippetDecoder
-from vosdata.eligibility import common_size
-from vosdata.engine import Engine, RawBatch, Schedule, ThreadEngine
-from vosdata.mix import OrderSettings, SetsArgument, SnippetOrder, WindowMode, open_sets
-from vosdata.pinning import cuda_pinning
-from vosdata.process_engine import ProcessEngine
-from vosdata.snippet import GapUnit, LaterObjects, ObjectsMode, Snippet, SnippetRule, read_gap, read_objects
-from vosdata.stream_state import describe_state, go_on
-from vosdata.transforms import Augmentation, open_augmentation
+from vosdata.streaming.curriculum import Value
+from vosdata.streaming.decode import ReadAhead, SnippetDecoder
+from vosdata.streaming.eligibility import common_size
+from vosdata.streaming.engine import Engine, RawBatch, Schedule, ThreadEngine
+from vosdata.streaming.mix import OrderSettings, SetsArgument, SnippetOrder, WindowMode, open_sets
+from vosdata.streaming.pinning import cuda_pinning
+from vosdata.streaming.process_engine import ProcessEngine
+from vosdata.streaming.snippet import GapUnit, LaterObjects, ObjectsMode, Snippet, SnippetRule, read_gap, read_objects
+from vosdata.streaming.state import describe_state, go_on
+from vosdata.streaming.transforms import Augmentation, open_augmentation
 
 EngineName = Literal["auto", "process", "threads"]
 
@@ -69,9 +69,9 @@ class SnippetStream:
     ) -> None:
         """Opens the shard sets and finds what can be drawn; decodes nothing yet.
 
-        Weights, ``objects`` and ``gap`` may change over the global positions: see :mod:`vosdata.curriculum`. The length
-        of snippets shapes the batches and stays; to change it, go on with another stream (:meth:`load_state_dict` with
-        ``allow_changes``).
+        Weights, ``objects`` and ``gap`` may change over the global positions: see
+        :mod:`vosdata.streaming.curriculum`. The length of snippets shapes the batches and stays; to change it, go on
+        with another stream (:meth:`load_state_dict` with ``allow_changes``).
 
         Args:
             sets: path or URL of a shard set, or one that is open already (with a cache of its own, for one); or several

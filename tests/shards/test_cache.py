@@ -23,7 +23,7 @@ from toy_plan import ToyPlan
 from shards.build import build_shard_set
 from shards.errors import ShardError
 from shards.reader import ShardSet
-from shards.transfer import Patience
+from shards.remote.transfer import Patience
 
 SHARDS, RECORDS = 6, 18
 
@@ -162,7 +162,7 @@ def test_a_killed_download_is_taken_over(served: Server, six_shards: Path, tmp_p
 import sys; sys.path[:] = {sys.path!r}
 from pathlib import Path
 from shards.reader import ShardSet
-from shards.transfer import Patience
+from shards.remote.transfer import Patience
 patience = Patience(first_delay_seconds=60, longest_delay_seconds=60)
 ShardSet({served.url + "/toy"!r}, cache_dir=Path({str(tmp_path / "cache")!r}), patience=patience).image_bytes(0, 0)
 """

@@ -14,11 +14,11 @@ from toy_plan import ToyPlan
 
 from shards.build import build_shard_set
 from shards.errors import DamageError, ShardError
-from shards.http_store import _redirected
-from shards.location import locate, shown
 from shards.manifest import read_manifest, seal
 from shards.reader import ShardSet
-from shards.transfer import Patience
+from shards.remote.http_store import _redirected
+from shards.remote.location import locate, shown
+from shards.remote.transfer import Patience
 from shards.verify import verify
 
 QUICK = Patience(attempts=3, timeout_seconds=0.4, first_delay_seconds=0.001, longest_delay_seconds=0.01)

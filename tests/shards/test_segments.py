@@ -33,10 +33,7 @@ def test_counts_are_those_of_the_choices_and_stay_near_the_shares(segments: list
         assert before == counts[item]
         counts[item] += 1
         aims = [aim + Fraction(share, sum(shares)) for aim, share in zip(aims, shares, strict=True)]
-        cut = sum(
-            (later.start - one.start) % sum(one.shares) > 0
-            for one, later in pairwise(segments[: number + 1])
-        )
+        cut = sum((later.start - one.start) % sum(one.shares) > 0 for one, later in pairwise(segments[: number + 1]))
         assert all(abs(count - aim) < 1 + cut for count, aim in zip(counts, aims, strict=True))
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shards.segments import SegmentedInterleave
-from vosdata.curriculum import MAX_RAMP_STEPS, RAMP_PERIOD, Curriculum, read_curriculum, weight_segments
+from vosdata.streaming.curriculum import MAX_RAMP_STEPS, RAMP_PERIOD, Curriculum, read_curriculum, weight_segments
 
 
 def read(value: Any) -> Curriculum:

@@ -16,10 +16,10 @@ from shards.codec import encode_jpeg
 from shards.errors import ShardError
 from shards.reader import ShardSet
 from shards.types import Record, StoredFrame
-from vosdata.engine import Schedule
-from vosdata.mix import REMOTE_WINDOW, OrderSettings, SnippetOrder
-from vosdata.snippet import SnippetRule
 from vosdata.stream import SnippetStream
+from vosdata.streaming.engine import Schedule
+from vosdata.streaming.mix import REMOTE_WINDOW, OrderSettings, SnippetOrder
+from vosdata.streaming.snippet import SnippetRule
 
 SetBuilder = Callable[[Path, str, Sequence[Record]], Path]
 EPOCH_SIZE = 23

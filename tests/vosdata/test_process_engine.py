@@ -20,9 +20,9 @@ import torch
 from shards.codec import encode_jpeg
 from shards.errors import HelperError
 from shards.types import Record, StoredFrame
-from vosdata.engine import Engine, Filler, Schedule, ThreadEngine
-from vosdata.process_engine import ProcessEngine
 from vosdata.stream import SnippetStream
+from vosdata.streaming.engine import Engine, Filler, Schedule, ThreadEngine
+from vosdata.streaming.process_engine import ProcessEngine
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="helper processes need Linux")
 

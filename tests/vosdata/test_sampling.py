@@ -22,9 +22,15 @@ from shards.index import IndexBatch, IndexEntry, entries_to_batch
 from shards.reader import ShardSet
 from shards.rng import generator
 from shards.types import Record, StoredFrame
-from vosdata.eligibility import common_size, eligible_count, eligible_records, eligible_starts, require_eligible
-from vosdata.sampling import draw_snippet, new_labels
-from vosdata.snippet import Snippet, SnippetRule, read_gap, read_objects
+from vosdata.streaming.eligibility import (
+    common_size,
+    eligible_count,
+    eligible_records,
+    eligible_starts,
+    require_eligible,
+)
+from vosdata.streaming.sampling import draw_snippet, new_labels
+from vosdata.streaming.snippet import Snippet, SnippetRule, read_gap, read_objects
 
 SetBuilder = Callable[[Path, str, Sequence[Record]], Path]
 

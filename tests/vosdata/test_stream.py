@@ -25,9 +25,9 @@ from PIL import Image
 from shards.errors import DamageError, ShardError
 from shards.reader import ShardSet
 from vosdata.batch import SnippetBatch
-from vosdata.engine import Schedule, ThreadEngine
-from vosdata.snippet import Snippet
 from vosdata.stream import SnippetStream
+from vosdata.streaming.engine import Schedule, ThreadEngine
+from vosdata.streaming.snippet import Snippet
 
 EPOCH_SIZE = 23  # prime, so that every batch size makes batches that straddle epochs
 RANKS = (1, 2, 3, 4, 8)
@@ -656,5 +656,6 @@ def test_batches_move_to_a_device_and_check_their_shapes(tiny_sets: dict[str, Pa
 
 
 def test_order_and_engine_need_no_torch() -> None:
-    code = "import sys, vosdata.decode, vosdata.helper_process, vosdata.mix; sys.exit('torch' in sys.modules)"
+    modules = ", ".join(f"vosdata.streaming.{name}" for name in ("decode", "helper_process", "mix"))
+    code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as npst
 from PIL import Image
 
 from shards.errors import RecipeError
-from vosdata.transforms import mirror, open_augmentation, relabel, resize_frame, resize_mask
+from vosdata.streaming.transforms import mirror, open_augmentation, relabel, resize_frame, resize_mask
 
 rng = np.random.default_rng(0)
 

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shards.errors import DatasetError
-from shards.location import is_url
 from shards.reader import ShardSet
+from shards.remote.location import is_url
 from vosdata.datasets.annotation import MaskReading, decode_frame, mask_reading, read_frame, read_mask
 from vosdata.datasets.dataset import Dataset
 from vosdata.datasets.recognise import recognise

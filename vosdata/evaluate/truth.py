@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shards.errors import BadFileError, DatasetError
-from shards.location import is_url
 from shards.masks import mask_size
+from shards.remote.location import is_url
 from vosdata.datasets.annotation import MaskReading, mask_reading, read_mask
 from vosdata.datasets.listing import subfolders
 from vosdata.datasets.recognise import find_datasets, recognise

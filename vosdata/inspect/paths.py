@@ -4,7 +4,7 @@ from pathlib import Path
 
 from shards.errors import DatasetError, ShardError
 from shards.format import WORKSPACE
-from shards.location import is_url
+from shards.remote.location import is_url
 from vosdata.inspect.checkpoints import checkpoint_facts, run_facts
 from vosdata.inspect.datasets import dataset_facts, file_facts
 from vosdata.inspect.facts import Facts

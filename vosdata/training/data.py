@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shards.errors import ShardError
-from vosdata.curriculum import Value
-from vosdata.eligibility import eligible_count
 from vosdata.recipe import DataRecipe, Recipe, Weight
+from vosdata.streaming.curriculum import Value
+from vosdata.streaming.eligibility import eligible_count
 
 _COMMANDS = {"synthvos": "vosdata synth --n 10000"}
 

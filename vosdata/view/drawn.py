@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shards.errors import DatasetError
-from shards.location import is_url
+from shards.remote.location import is_url
 from vosdata.datasets.recognise import find_datasets
 from vosdata.datasets.videos import Video, is_shard_set, open_videos
 from vosdata.evaluate.truth import AnnotatedVideo, MaskFolder, open_mask_folders

@@ -5,8 +5,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from vosdata.curriculum import Curriculum
-from vosdata.mix import Origin, SnippetOrder
+from vosdata.streaming.curriculum import Curriculum
+from vosdata.streaming.mix import Origin, SnippetOrder
 
 _PLACE = ("epoch", "position", "drawn", "since")
 _FIXED = ("seed", "epoch_size")

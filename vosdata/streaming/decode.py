@@ -6,11 +6,11 @@ from numpy.typing import NDArray
 from shards.errors import VosDataError
 from shards.rng import digest_coordinates
 from shards.types import VOID
-from vosdata.engine import Schedule
-from vosdata.mix import Draw, SnippetOrder
-from vosdata.sampling import new_labels
-from vosdata.shards_ahead import ShardsAhead
-from vosdata.transforms import Augmentation, mirror, relabel, resize_frame, resize_mask
+from vosdata.streaming.engine import Schedule
+from vosdata.streaming.mix import Draw, SnippetOrder
+from vosdata.streaming.sampling import new_labels
+from vosdata.streaming.shards_ahead import ShardsAhead
+from vosdata.streaming.transforms import Augmentation, mirror, relabel, resize_frame, resize_mask
 
 _DRAWN_TOGETHER = 4
 """Snippets that are drawn at a time: the first costs twice as much as the next ones, while the caches are cold."""

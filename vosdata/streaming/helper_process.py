@@ -31,8 +31,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shards.errors import VosDataError
-from vosdata.engine import BatchQueue, EngineClosedError, Filler, RawBatch, Schedule, start_threads
-from vosdata.ring import RingLayout, map_ring
+from vosdata.streaming.engine import BatchQueue, EngineClosedError, Filler, RawBatch, Schedule, start_threads
+from vosdata.streaming.ring import RingLayout, map_ring
 
 PERMIT = struct.Struct("<I")
 """Slot number, or :data:`SETTINGS`."""

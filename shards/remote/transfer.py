@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from shards.errors import ShardError
-from shards.location import file_url, shown
+from shards.remote.location import file_url, shown
 
 BLOCK_BYTES = 1 << 20
 """How much is taken from a connection at once."""

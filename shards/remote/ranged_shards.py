@@ -11,8 +11,8 @@ from shards.errors import ShardError
 from shards.format import BLOCK
 from shards.index import IndexEntry
 from shards.manifest import ShardInfo
-from shards.prefetch import Prefetcher
-from shards.transfer import Transfers
+from shards.remote.prefetch import Prefetcher
+from shards.remote.transfer import Transfers
 
 _RANGED_READS = 16
 """Ranges read ahead at once: enough to hide 20 ms of latency from two decode threads."""

@@ -12,15 +12,15 @@ from typing import Any, Literal
 
 from shards.access import Shards
 from shards.atomic import write_atomically
-from shards.cache import FileCache, Wanted
-from shards.cached_shards import CachedShards
 from shards.errors import DamageError, ShardError
 from shards.format import DATASET_FILE, INDEX_FILE
 from shards.index import Index
-from shards.location import shown
 from shards.manifest import parse_manifest, shard_infos
-from shards.ranged_shards import RangedShards
-from shards.transfer import MissingFileError, Patience, Store, Transfers
+from shards.remote.cache import FileCache, Wanted
+from shards.remote.cached_shards import CachedShards
+from shards.remote.location import shown
+from shards.remote.ranged_shards import RangedShards
+from shards.remote.transfer import MissingFileError, Patience, Store, Transfers
 
 RemoteMode = Literal["cache", "range"]
 
@@ -133,10 +133,10 @@ def cache_root(settings: RemoteSettings) -> Path:
 def _open_store(url: str, patience: Patience) -> Store:
     # each imported here, because a set needs one of them at most, and a local one none
     if url.startswith(("http://", "https://")):
-        from shards.http_store import HttpStore
+        from shards.remote.http_store import HttpStore
 
         return HttpStore(url, patience.timeout_seconds)
-    from shards.fsspec_store import FsspecStore
+    from shards.remote.fsspec_store import FsspecStore
 
     return FsspecStore(url)
 

@@ -24,7 +24,7 @@ from shards.errors import DamageError, ShardError
 from shards.format import INDEX_FILE
 from shards.local_shards import map_file
 from shards.manifest import hex_crc
-from shards.transfer import Transfers
+from shards.remote.transfer import Transfers
 
 _LOCK_FILE = "lock"
 _PART = ".part"

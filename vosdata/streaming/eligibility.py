@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from shards.errors import ShardError
 from shards.index import IndexBatch, IndexEntry
 from shards.reader import ShardSet
-from vosdata.curriculum import Value
 from vosdata.opening import open_shard_set
-from vosdata.snippet import GapUnit, ObjectsMode, SnippetRule, read_gap, read_objects
+from vosdata.streaming.curriculum import Value
+from vosdata.streaming.snippet import GapUnit, ObjectsMode, SnippetRule, read_gap, read_objects
 
 Pixels = TypeVar("Pixels", int, NDArray[np.int64])
 

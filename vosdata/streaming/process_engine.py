@@ -27,9 +27,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shards.errors import HelperError
-from vosdata.engine import BatchMemory, EngineClosedError, Filler, RawBatch, Schedule, lend
-from vosdata.helper_process import ANSWER, FAILED, LENGTH, NO_SLOT, PERMIT, SETTINGS, HelperSettings
-from vosdata.ring import RingLayout, create_ring, map_ring
+from vosdata.streaming.engine import BatchMemory, EngineClosedError, Filler, RawBatch, Schedule, lend
+from vosdata.streaming.helper_process import ANSWER, FAILED, LENGTH, NO_SLOT, PERMIT, SETTINGS, HelperSettings
+from vosdata.streaming.ring import RingLayout, create_ring, map_ring
 
 _NUM_LENT = 3
 """Slots beyond those in flight: one with the consumer, one on its way to the GPU, one just being let go."""
@@ -47,14 +47,14 @@ _END_SECONDS = 5.0
 _START = """
 import sys
 sys.path[:] = {path!r}
-from vosdata.helper_process import Descriptors, main
-from vosdata.ring import RingLayout
+from vosdata.streaming.helper_process import Descriptors, main
+from vosdata.streaming.ring import RingLayout
 main(Descriptors{descriptors!r}, {layout!r}, {trainer})
 """
 
 
 class Pinning(Protocol):
-    """Lets a device read batch memory in the background; see :mod:`vosdata.pinning`."""
+    """Lets a device read batch memory in the background; see :mod:`vosdata.streaming.pinning`."""
 
     def register(self, memory: NDArray[np.uint8]) -> None:
         """Prepares memory, as long as it exists."""

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from shards.errors import ShardError
-from shards.location import shown
-from shards.transfer import BrokenTransferError, MissingFileError
+from shards.remote.location import shown
+from shards.remote.transfer import BrokenTransferError, MissingFileError
 
 _READ_BYTES = 8 << 20
 """Bytes of one request: large enough that its latency does not count, small enough to begin again."""
@@ -20,7 +20,7 @@ _INFO_SECONDS = 10.0
 
 @dataclass(slots=True, eq=False)
 class _Part:
-    """A piece of a file that is fetched request by request; see :class:`shards.transfer.Part`."""
+    """A piece of a file that is fetched request by request; see :class:`shards.remote.transfer.Part`."""
 
     store: "FsspecStore"
     path: str
@@ -43,7 +43,7 @@ class _Part:
 
 
 class FsspecStore:
-    """Files below a URL of an fsspec file system; see :class:`shards.transfer.Store`.
+    """Files below a URL of an fsspec file system; see :class:`shards.remote.transfer.Store`.
 
     Credentials and options are those of the file system: its environment variables and fsspec's configuration files.
 
@@ -63,7 +63,7 @@ class FsspecStore:
 
     @contextmanager
     def open(self, name: str, start: int, size: int | None) -> Iterator[_Part]:
-        """See :meth:`shards.transfer.Store.open`."""
+        """See :meth:`shards.remote.transfer.Store.open`."""
         path = f"{self._root.rstrip('/')}/{name}"
         info = self._info(path)
         total = info.get("size")

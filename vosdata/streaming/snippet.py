@@ -6,7 +6,7 @@ from itertools import pairwise
 from typing import Literal
 
 from shards.errors import ShardError
-from vosdata.curriculum import Curriculum, Value, nearest_whole, read_curriculum
+from vosdata.streaming.curriculum import Curriculum, Value, nearest_whole, read_curriculum
 
 ObjectsMode = Literal["one", "all"]
 GapUnit = Literal["frames", "seconds"]
@@ -121,7 +121,7 @@ def read_gap(gap: Value | tuple[Value, Value]) -> tuple[Curriculum, Curriculum]:
 
     Raises:
         TypeError: it is neither.
-        ValueError: a value is no number and no curriculum (see :func:`vosdata.curriculum.read_curriculum`).
+        ValueError: a value is no number and no curriculum (see :func:`vosdata.streaming.curriculum.read_curriculum`).
     """
     if isinstance(gap, list | tuple):
         if len(gap) != 2:

@@ -7,10 +7,10 @@ from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 
 from shards.format import DATASET_FILE
-from shards.location import locate
 from shards.manifest import parse_manifest, read_manifest
-from shards.remote import fetch_manifest, open_transfers
-from shards.transfer import MissingFileError, Patience, Transfers
+from shards.remote.location import locate
+from shards.remote.opening import fetch_manifest, open_transfers
+from shards.remote.transfer import MissingFileError, Patience, Transfers
 
 
 class SetFiles(Protocol):

@@ -17,8 +17,8 @@ from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from shards.errors import ShardError
-from shards.location import file_url, shown
-from shards.transfer import BrokenTransferError, MissingFileError
+from shards.remote.location import file_url, shown
+from shards.remote.transfer import BrokenTransferError, MissingFileError
 
 _MAX_REDIRECTS = 8
 _PASSING = {408, 425, 429, 500, 502, 503, 504}
@@ -46,7 +46,7 @@ class _Link:
 
 @dataclass(slots=True, eq=False)
 class _Part:
-    """An answer; see :class:`shards.transfer.Part`."""
+    """An answer; see :class:`shards.remote.transfer.Part`."""
 
     start: int
     total: int | None
@@ -61,7 +61,7 @@ class _Part:
 
 
 class HttpStore:
-    """Files below an http or https URL; see :class:`shards.transfer.Store`.
+    """Files below an http or https URL; see :class:`shards.remote.transfer.Store`.
 
     User name and password in the URL are sent as basic authentication, to that server alone. A query in the URL is sent
     with every request. Proxies are those that the environment names, as for any program.
@@ -87,7 +87,7 @@ class HttpStore:
 
     @contextmanager
     def open(self, name: str, start: int, size: int | None) -> Iterator[_Part]:
-        """See :meth:`shards.transfer.Store.open`."""
+        """See :meth:`shards.remote.transfer.Store.open`."""
         headers = {"User-Agent": "vosdata", "Accept-Encoding": "identity"}
         if start > 0 or size is not None:
             # also for a whole file, whose answer then states the size of the file

@@ -1,7 +1,7 @@
 """Tells sets whose shards are fetched whole which of them come next, a window of shards before they are read."""
 
-from vosdata.engine import Schedule
-from vosdata.mix import REMOTE_WINDOW, SnippetOrder
+from vosdata.streaming.engine import Schedule
+from vosdata.streaming.mix import REMOTE_WINDOW, SnippetOrder
 
 _SAMPLED = 10_000
 """Positions over which a set's share of the draws is measured."""

@@ -27,11 +27,11 @@ from shards.reader import ShardSet
 from shards.rng import digest_coordinates, generator
 from shards.segments import SegmentedInterleave
 from shards.windows import WindowedShuffle
-from vosdata.curriculum import Curriculum, Value, read_curriculum, weight_segments
-from vosdata.eligibility import require_eligible
 from vosdata.opening import open_shard_set
-from vosdata.sampling import draw_snippet
-from vosdata.snippet import Snippet, SnippetRule
+from vosdata.streaming.curriculum import Curriculum, Value, read_curriculum, weight_segments
+from vosdata.streaming.eligibility import require_eligible
+from vosdata.streaming.sampling import draw_snippet
+from vosdata.streaming.snippet import Snippet, SnippetRule
 
 SetPath = str | Path | ShardSet
 """What names a set: its folder, its URL, or the set itself where it was opened with settings of its own."""
@@ -238,7 +238,7 @@ def open_sets(sets: SetsArgument) -> tuple[list[ShardSet], list[Value] | None]:
 
     Args:
         sets: one path; several paths, to be weighed by their numbers of eligible records, which draws each record
-            equally often; or a mapping from path to weight (see :mod:`vosdata.curriculum`).
+            equally often; or a mapping from path to weight (see :mod:`vosdata.streaming.curriculum`).
 
     Returns:
         The sets, and their weights or None.

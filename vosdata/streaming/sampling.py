@@ -1,8 +1,9 @@
 """Which frames and which objects: draws a snippet out of a record, from the index alone.
 
 By default the rule is A-GAME's: the frames follow each other in the record, the first is drawn evenly from the eligible
-ones (:mod:`vosdata.eligibility`), and the object evenly from those with enough pixels in it. Frames may also be spread
-out by a gap and run backwards, and several objects may be drawn; what counts is then the snippet's own first frame.
+ones (:mod:`vosdata.streaming.eligibility`), and the object evenly from those with enough pixels in it. Frames may also
+be spread out by a gap and run backwards, and several objects may be drawn; what counts is then the snippet's own first
+frame.
 
 Source: Johnander et al., "A Generative Appearance Model for End-to-End Video Object Segmentation" (CVPR 2019), section
     4.2
@@ -19,9 +20,9 @@ from numpy.typing import NDArray
 from shards.index import IndexEntry
 from shards.reader import ShardSet
 from shards.types import VOID
-from vosdata.curriculum import Curriculum
-from vosdata.eligibility import eligible_starts, frame_rate, large_enough, stored_area
-from vosdata.snippet import Snippet, SnippetRule
+from vosdata.streaming.curriculum import Curriculum
+from vosdata.streaming.eligibility import eligible_starts, frame_rate, large_enough, stored_area
+from vosdata.streaming.snippet import Snippet, SnippetRule
 
 Ids: TypeAlias = NDArray[np.uint8]
 

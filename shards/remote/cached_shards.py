@@ -5,10 +5,10 @@ import time
 from collections.abc import Sequence
 
 from shards.access import Span
-from shards.cache import Cached, FileCache, Wanted
 from shards.index import IndexEntry
 from shards.manifest import ShardInfo
-from shards.prefetch import Prefetcher
+from shards.remote.cache import Cached, FileCache, Wanted
+from shards.remote.prefetch import Prefetcher
 
 _TOUCH_SECONDS = 5.0
 """A cached shard that is read is marked as used this often."""

@@ -2,7 +2,7 @@
 
 The threads fill batch memory in place and take snippets one by one, so a batch is shared by all of them; what a batch
 holds depends on its positions alone, never on which thread was faster. They run in the consumer's process
-(:class:`ThreadEngine`) or in a helper process of their own (:mod:`vosdata.process_engine`), with the same batches.
+(:class:`ThreadEngine`) or in a helper process (:mod:`vosdata.streaming.process_engine`), with the same batches.
 
 Batch memory is reused, because writing into fresh pages costs as much as half of the decoding. A batch's memory returns
 to the pool when the last array or tensor that looks into it is gone, and not before: a batch that the consumer keeps
