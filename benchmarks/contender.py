@@ -170,7 +170,7 @@ class Contender:
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=log.open("w"),
+            stderr=log.open("a"),
             text=True,
             env={**os.environ, **(environment or {})},
         )

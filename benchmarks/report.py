@@ -112,6 +112,9 @@ def _busy(case: str, found: "Sequence[Series]", labels: dict[str, str]) -> Itera
     yield from ("| loader | idle, frames/s | busy, frames/s | busy over idle |", "|---|---|---|---|")
     for name in loaders:
         idle, busy = here[name, "idle"], here[name, "busy"]
+        if not busy.rounds:
+            yield f"| {labels[name]} | {busy.problem or 'not measured'} | | |"
+            continue
         yield f"| {labels[name]} | {_rate(idle):,.0f} | {_rate(busy):,.0f} | {_number(paired(busy, idle))} |"
 
 
