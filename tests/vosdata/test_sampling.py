@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from scipy.stats import chi2
@@ -299,7 +299,9 @@ def test_every_draw_starts_where_it_may_and_keeps_one_gap(
     entry: IndexEntry, rule: SnippetRule, low: int, more: int, seed: int
 ) -> None:
     rule = replace(rule, gap=read_gap((low, low + more)), reverse=0.5)
-    if not starts_in_words(entry, rule, low):
+    forwards, backwards = (starts_in_words(entry, rule, step) for step in (low, -low))
+    assume(forwards or not backwards)  # a stream leaves records out in which none can start forwards
+    if not forwards:
         with pytest.raises(ValueError, match="no eligible snippet"):
             draw_snippet(alone(entry), 0, rule, generator(seed, 0, 0, "snippet"))
         return

@@ -49,14 +49,21 @@ def _conv3x3(in_channels: int, out_channels: int, stride: int, dilation: int) ->
 
 
 class Downsample(nn.Sequential):
-    """The shortcut of a block that changes size or width: 1x1 convolution ("0") and batch norm ("1")."""
+    """The shortcut of a block that changes size or width: 1x1 convolution ("0") and batch norm ("1").
+
+    A strided 1x1 convolution only looks at every stride-th pixel, so those are picked first. The same result, and no
+    strided 1x1 convolution: on CPUs the gradient of a narrow one with channels innermost writes outside its memory
+    when the batch does not divide among the threads (seen with torch 2.13).
+    """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
-        super().__init__(nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), GroupedBatchNorm2d(out_channels))
+        super().__init__(nn.Conv2d(in_channels, out_channels, 1, bias=False), GroupedBatchNorm2d(out_channels))
+        self.stride = stride
 
     def forward(self, x: Tensor, num_groups: int = 1) -> Tensor:
         """Maps the block's input ``(N, C, H, W)`` to the shape of its output."""
-        shortcut: Tensor = self[1](self[0](x), num_groups)
+        picked = x[:, :, :: self.stride, :: self.stride]
+        shortcut: Tensor = self[1](self[0](picked), num_groups)
         return shortcut
 
 
