@@ -12,9 +12,8 @@ from PIL import Image
 
 Picture = NDArray[np.uint8]
 
-X264_OPTIONS = {"crf": "20", "threads": "1"}
-"""Constant rate factor: 18 looks like the source, 23 is x264's default. With several threads the same frames give other
-bytes each time."""
+QUALITY_CRF = "20"
+"""Constant rate factor of x264: 18 looks like the source, 23 is its default."""
 
 MAX_WEBP_FRAMES = 240
 """An animated WebP is held in memory until it is whole, so that longer videos are thinned out to this many frames."""
@@ -74,7 +73,7 @@ def _write_h264(path: Path, frames: Iterator[Picture], fps: float) -> None:
             even = _even(frame)
             if stream is None:
                 rate = Fraction(fps).limit_denominator(1001)
-                stream = container.add_stream("libx264", rate=rate, options=X264_OPTIONS)
+                stream = container.add_stream("libx264", rate=rate, options={"crf": QUALITY_CRF})
                 stream.height, stream.width = even.shape[:2]
                 stream.pix_fmt = "yuv420p"  # the only layout that every browser plays
             container.mux(stream.encode(av.VideoFrame.from_ndarray(even, format="rgb24")))
