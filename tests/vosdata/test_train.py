@@ -80,6 +80,19 @@ def assert_same_end(one: Path, other: Path) -> None:
         assert all(torch.equal(states[key], second.optimiser[name][key]) for key in states)
 
 
+def assert_same_way(recipe: Recipe, first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> None:
+    """Two trainings went the same way but for rounding.
+
+    Adam moves a weight whose gradient is all rounding as far as any other, so the way as a whole is compared.
+    """
+    start = AGAME(recipe.model.config(), seed=recipe.train.seed).state_dict()
+    way, gap = (
+        torch.cat([(second[name] - other[name]).double().flatten() for name in start]).norm()
+        for other in (start, first)
+    )
+    assert gap < 1e-3 * way
+
+
 def command(tiny: Path, data: list[Path], out: Path, *settings: str) -> list[str]:
     sets = [f"--data={folder}" for folder in data]
     return ["train", str(tiny), *sets, f"--out={out}", "--device=cpu", *settings]
@@ -226,8 +239,7 @@ def test_a_batch_in_parts_trains_as_the_whole_one(tiny: Path, data: list[Path], 
     for key in ("loss", "fine", "coarse", "J", "gradient_norm", "num_pixels"):
         assert [line[key] for line in cut] == pytest.approx([line[key] for line in whole], rel=1e-4), key
     first, second = (load_checkpoint(list_checkpoints(tmp_path / str(parts))[0]).model for parts in (1, 4))
-    for name, tensor in first.items():
-        torch.testing.assert_close(tensor, second[name], rtol=1e-3, atol=1e-5)
+    assert_same_way(load_recipe(tiny, settings), first, second)
     with pytest.raises(ValueError, match=r"evenly among 1 ranks with train\.accumulate 3"):
         run(load_recipe(tiny, [*settings, "train.accumulate=3"]), data, tmp_path / "odd")
 
@@ -467,15 +479,15 @@ def test_two_processes_train_as_one_does(tiny: Path, data: list[Path], tmp_path:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     arguments = [*launcher, *command(tiny, data, two, *settings)]
     subprocess.run(arguments, check=True, env=environment, capture_output=True, timeout=120)
-    run(load_recipe(tiny, ["model.batch_norm=frozen", "train.steps=4"]), data, one)
+    recipe = load_recipe(tiny, ["model.batch_norm=frozen", "train.steps=4"])
+    run(recipe, data, one)
     lines = [[(line["loss"], line["J"], line["num_pixels"]) for line in step_lines(out)] for out in (two, one)]
     assert len(lines[0]) == 4
     for apart, together in zip(*lines, strict=True):
         assert apart == pytest.approx(together, rel=1e-4)
     first, second = (load_checkpoint(list_checkpoints(out)[0]) for out in (two, one))
     assert first.stream == second.stream
-    for name, tensor in first.model.items():
-        torch.testing.assert_close(tensor, second.model[name], rtol=1e-3, atol=1e-5)
+    assert_same_way(recipe, first.model, second.model)
 
 
 # --- the command -----------------------------------------------------------------------------------------------------
