@@ -1,6 +1,7 @@
-"""What ``vosdata synth`` does with scenes that are stored alone or rendered again (``--from``)."""
+"""What ``vosdata synth`` does with scenes that are stored alone or rendered again, or sets made again (``--from``)."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,17 @@ def check_rendering_only(
         raise typer.BadParameter("--from wants the folder of the new shard set with --out")
 
 
+def check_nothing_else(out: Path | None, *drawing: object) -> None:
+    """Refuses options that would change what a dataset.json says."""
+    if any(value is not None for value in drawing):
+        raise typer.BadParameter(
+            "--from with a dataset.json makes the same set again; only --objects, --backgrounds, --out, --workers and "
+            "--on-bad go with it"
+        )
+    if out is None or out.suffix == ".parquet":
+        raise typer.BadParameter("--from wants the folder of the new shard set with --out")
+
+
 def rendering_values(stored: "StoredScenes") -> dict[str, Any]:
     """How the scenes' own set was rendered, as far as it is known."""
     from synth.generate import RENDERING_KEYS
@@ -49,6 +61,17 @@ def sources_of(
     if objects is None and first.objects[0].source == "builtin":
         objects = ["builtin"]
     if backgrounds is None and first.background.source == "builtin":
+        backgrounds = ["builtin"]
+    return objects, backgrounds
+
+
+def sources_described(
+    configuration: Mapping[str, Any], objects: list[str] | None, backgrounds: list[str] | None
+) -> tuple[list[str] | None, list[str] | None]:
+    """Sources that were named; else the built-in ones where the set was made from them."""
+    if objects is None and configuration["objects"]["name"] == "builtin":
+        objects = ["builtin"]
+    if backgrounds is None and configuration["backgrounds"]["name"] == "builtin":
         backgrounds = ["builtin"]
     return objects, backgrounds
 

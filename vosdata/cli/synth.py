@@ -11,9 +11,11 @@ import typer
 from vosdata.cli.options import parse_size, parse_workers
 from vosdata.cli.progress import show_progress
 from vosdata.cli.stored_scenes import (
+    check_nothing_else,
     check_rendering_only,
     rendering_values,
     say_what_differs,
+    sources_described,
     sources_of,
     write_scene_file,
 )
@@ -44,8 +46,9 @@ def command(
         str | None,
         typer.Option(
             "--from",
-            metavar="SHARDS|SCENES.parquet",
-            help="Render the scenes of a shard set or scene file again, at any size and length.",
+            metavar="SHARDS|SCENES.parquet|DATASET.json",
+            help="Render the scenes of a shard set or scene file again, at any size and length; or make a whole set "
+            "again to the byte from its dataset.json.",
             show_default=False,
         ),
     ] = None,
@@ -112,10 +115,12 @@ def command(
       vosdata synth --n 10000 --objects raw/MSRA10K --backgrounds raw/VOCdevkit --preset hard --set scene.tilt=20
       vosdata synth --n 10000 --out scenes.parquet
       vosdata synth --from scenes.parquet --size 480x864 --frames 14 --out large
+      vosdata synth --from synthvos/dataset.json --objects raw/MSRA10K --backgrounds raw/VOCdevkit --out again
     """
     from shards.build import build_shard_set
     from synth.config import make_config
     from synth.generate import SynthPlan
+    from synth.reproduce import read_description
     from synth.stored import open_scenes
 
     if n is not None and n < 1:
@@ -124,9 +129,13 @@ def command(
         raise typer.BadParameter("--n wants the number of videos to make")
     if seed is not None and not 0 <= seed < 2**63:
         raise typer.BadParameter(f"--seed must lie in [0, 2**63), got {seed}")
-    if scenes is not None:
+    description = read_description(Path(scenes)) if scenes is not None and scenes.endswith(".json") else None
+    if description is not None:
+        check_nothing_else(out, n, frames, size, objects_per_video, preset, seed, truth, overrides)
+        objects, backgrounds = sources_described(description.configuration, objects, backgrounds)
+    elif scenes is not None:
         check_rendering_only(out, objects_per_video, preset, seed, overrides)
-    stored = None if scenes is None else open_scenes(scenes)
+    stored = None if scenes is None or description is not None else open_scenes(scenes)
     values: dict[str, Any] = {} if stored is None else rendering_values(stored)
     if frames is not None:
         values["num_frames"] = frames
@@ -145,7 +154,10 @@ def command(
     if stored is not None:
         say_what_differs(stored, object_source, background_source)
     sources = object_source, background_source
-    plan = SynthPlan(config, *sources, n or 0, seed or 0, on_bad=on_bad, truth=kinds, stored=stored)
+    if description is not None:
+        plan = description.plan(*sources, on_bad=on_bad)
+    else:
+        plan = SynthPlan(config, *sources, n or 0, seed or 0, on_bad=on_bad, truth=kinds, stored=stored)
     start = time.monotonic()
     if out is not None and out.suffix == ".parquet":
         if kinds:
