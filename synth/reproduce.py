@@ -42,9 +42,9 @@ class Description:
         try:
             config = SynthConfig.model_validate(made["synth"])
         except ValidationError as error:
+            key = ".".join(map(str, error.errors()[0]["loc"]))
             raise SourceError(
-                f"{self.path} has a configuration that this vosdata does not know ({'.'.join(map(str, error.errors()[0]['loc']))}); "
-                "use the vosdata that made it"
+                f"{self.path} has a configuration that this vosdata does not know ({key}); use the vosdata that made it"
             ) from None
         plan = SynthPlan(
             config,
