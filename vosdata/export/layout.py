@@ -1,6 +1,7 @@
 """What an export consists of: a layout names the pieces, each of which is there completely or not at all."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -35,6 +36,29 @@ class Layout(Protocol):
 
     def finish(self, out: Path) -> None:
         """Writes lists, cards and the like, after all pieces."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShardFile:
+    """The records of one shard as one file; forms of export say how it is written."""
+
+    shard_set: ShardSet
+    """Where the records lie."""
+
+    positions: range
+    """Which records."""
+
+    path: str
+    """The file, below the export."""
+
+    @property
+    def num_records(self) -> int:
+        """Records in it."""
+        return len(self.positions)
+
+    def is_done(self, out: Path) -> bool:
+        """Whether the file is there; it only ever appears complete."""
+        return (out / self.path).is_file()
 
 
 def records_by_shard(shard_set: ShardSet) -> dict[int, range]:

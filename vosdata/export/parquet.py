@@ -25,7 +25,6 @@ fields         string               JSON of the set's own fields, such as ``{"sc
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +39,7 @@ from shards.masks import decode_mask
 from shards.reader import ShardSet
 from shards.types import Record, StoredFrame
 from vosdata.export.card import hub_card
-from vosdata.export.layout import Tick, mask_file, records_by_shard
+from vosdata.export.layout import ShardFile, Tick, mask_file, records_by_shard
 
 ROW_GROUP_BYTES = 64 * 2**20
 """Readers take whole row groups, and the Hub's viewer refuses those above 286 MiB."""
@@ -70,27 +69,10 @@ def parquet_schema() -> pa.Schema:
     ).arrow_schema
 
 
-@dataclass(frozen=True, slots=True)
-class ParquetFile:
+class ParquetFile(ShardFile):
     """The records of one shard as a parquet file; a piece of an export."""
 
-    shard_set: ShardSet
-    """Where the records lie."""
-
-    positions: range
-    """Which records."""
-
-    path: str
-    """The file, below the export."""
-
-    @property
-    def num_records(self) -> int:
-        """Rows in it."""
-        return len(self.positions)
-
-    def is_done(self, out: Path) -> bool:
-        """Whether the file is there; it only ever appears complete."""
-        return (out / self.path).is_file()
+    __slots__ = ()
 
     def write(self, out: Path, workspace: Path, tick: Tick) -> None:
         """Writes the file, one row group at a time."""

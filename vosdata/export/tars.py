@@ -15,7 +15,6 @@ Further files of a frame follow under their names, such as ``KEY/00000.amodal.pn
 import json
 import tarfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -30,32 +29,15 @@ from shards.masks import decode_mask, encode_mask
 from shards.reader import ShardSet
 from shards.types import VOID, Record, StoredFrame
 from shards.writer import tar_header
-from vosdata.export.layout import Tick, mask_file, records_by_shard
+from vosdata.export.layout import ShardFile, Tick, mask_file, records_by_shard
 
 _OWN_MEMBERS = ("jpg", "frame.png", "png", "json")
 
 
-@dataclass(frozen=True, slots=True)
-class FrameTar:
+class FrameTar(ShardFile):
     """The frames of one shard as a tar; a piece of an export."""
 
-    shard_set: ShardSet
-    """Where the records lie."""
-
-    positions: range
-    """Which records."""
-
-    path: str
-    """The file, below the export."""
-
-    @property
-    def num_records(self) -> int:
-        """Records whose frames are in it."""
-        return len(self.positions)
-
-    def is_done(self, out: Path) -> bool:
-        """Whether the file is there; it only ever appears complete."""
-        return (out / self.path).is_file()
+    __slots__ = ()
 
     def write(self, out: Path, workspace: Path, tick: Tick) -> None:
         """Writes the tar."""
