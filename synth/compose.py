@@ -1,9 +1,9 @@
 """Draws scenes: a pure function of configuration, seed, index and sources.
 
-Pictures, motion and its manner (to and fro, pausing, overtaking) are drawn from separate random streams, so that a file
-left out changes which pictures appear, not how they move, and a manner that is off changes nothing else. Whether an
-object can be seen is decided on a few hundred sample points of its silhouette, with plain arithmetic, so that every
-machine draws the same scenes.
+Pictures, motion, its manner (to and fro, pausing, overtaking), ways out of the frame, and every effect
+(:mod:`synth.effects`) are drawn from separate random streams, so that a file left out changes which pictures appear,
+not how they move, and what is off changes nothing else. Whether an object can be seen is decided on a few hundred
+sample points of its silhouette, with plain arithmetic, so that every machine draws the same scenes.
 """
 
 import math
@@ -18,19 +18,24 @@ from shards.errors import BadFileError, SourceError
 from shards.rng import generator
 from synth.bank import PictureBank, Sprite
 from synth.config import SceneConfig, SynthConfig
+from synth.effects import add_effects
 from synth.geometry import Maps, apply, camera_maps, compose, invert, object_maps
 from synth.motion import (
     Curve,
     Moments,
     accelerate,
     approach,
+    come_back,
     control_times,
+    enter,
     glide,
+    leave,
     make_curve,
     overtake,
     pause,
     sway,
     swing,
+    wander,
 )
 from synth.scene import Camera, Scene, SceneBackground, SceneObject
 from synth.types import BackgroundSource, ObjectSource
@@ -49,6 +54,9 @@ TRIES_PER_SIZE = 6
 
 CHECKS = 9
 """Moments, evenly over the video, at which an object's place in the frame is checked."""
+
+FARTHEST_OUT = 0.5
+"""Longest way out of the frame in frame diagonals; longer ones would be too fast to be followed, and are not taken."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -106,11 +114,13 @@ def compose_scene(
     motion = generator(seed, 0, index, "scene motion")
     manners = generator(seed, 0, index, "scene manners")
     copies = generator(seed, 0, index, "scene copies")
+    ways_out = generator(seed, 0, index, "scene ways out")
     aspect = config.size[1] / config.size[0]
     num_objects = int(motion.integers(config.objects_per_video[0], config.objects_per_video[1] + 1))
     stage = _make_stage(motion, config.scene, aspect)
+    camera = _shaken(stage.camera, generator(seed, 0, index, "scene shake"), stage)
     number, backdrop = _draw_picture(pictures, bank.backdrop, bank.backgrounds, set(), report_bad)
-    background = _place_background(motion, stage, bank.backgrounds.name, number, backdrop)
+    background = _place_background(motion, stage, camera, bank.backgrounds.name, number, backdrop)
     ids = (motion.permutation(num_objects) + 1).tolist()
     depths = motion.permutation(num_objects).tolist()
     placed: list[_Placed] = []
@@ -118,19 +128,31 @@ def compose_scene(
     for object_id, depth in zip(ids, depths, strict=True):
         number, sprite = _draw_picture(pictures, bank.cutout, bank.objects, taken, report_bad)
         taken.add(number)
-        copied, choice = copies.random() < config.scene.distractor, copies.random()
-        if copied and placed:
+        copied, choice = copies.random() < config.scene.distractor and bool(placed), copies.random()
+        if copied:
             original = placed[int(choice * len(placed))]
             number, sprite = original.item.number, original.sprite
         still: Curve = (0.0,)
         depth_curve = (float(depth),)
         item = SceneObject(
-            object_id, bank.objects.name, sprite.name, number, False, still, still, still, still, depth_curve
+            object_id,
+            bank.objects.name,
+            sprite.name,
+            number,
+            mirrored=False,
+            x=still,
+            y=still,
+            size=still,
+            rotation=still,
+            depth=depth_curve,
+            role="distractor" if copied else "target",
         )
         placed.append(_place_object(motion, _draw_manner(manners, config.scene), stage, item, sprite, placed))
+    placed = [_take_out(ways_out, stage, entry, number > 0) for number, entry in enumerate(placed)]
     placed = _change_order(manners, stage, placed)
     items = sorted((entry.item for entry in placed), key=lambda item: item.id)
-    return Scene(seed, index, aspect, stage.camera, background, tuple(items))
+    scene = Scene(seed, index, aspect, camera, background, tuple(items))
+    return add_effects(scene, config.scene)
 
 
 def _draw_picture(
@@ -186,11 +208,20 @@ def _draw_camera(rng: np.random.Generator, config: SceneConfig) -> Camera:
     )
 
 
+def _shaken(camera: Camera, rng: np.random.Generator, stage: _Stage) -> Camera:
+    """The same camera in a hand that trembles."""
+    x, y = wander(rng, stage.config.camera_shake), wander(rng, stage.config.camera_shake)
+    return replace(
+        camera,
+        x=make_curve(np.array(camera.x) + x / stage.width),
+        y=make_curve(np.array(camera.y) + y / stage.height),
+    )
+
+
 def _place_background(
-    rng: np.random.Generator, stage: _Stage, source: str, number: int, backdrop: Sprite
+    rng: np.random.Generator, stage: _Stage, camera: Camera, source: str, number: int, backdrop: Sprite
 ) -> SceneBackground:
     """Makes the photograph just large enough for all that the camera sees, and shifts it within what is left over."""
-    camera = stage.camera
     roll = math.radians(max(map(abs, camera.rotation)))
     view_width = (stage.width + math.sin(roll) * stage.height) / min(camera.zoom)
     view_height = (stage.height + math.sin(roll) * stage.width) / min(camera.zoom)
@@ -258,6 +289,47 @@ def _change_order(rng: np.random.Generator, stage: _Stage, placed: list[_Placed]
             ranked[at] = replace(ranked[at], item=item)
         rank += 2
     return ranked
+
+
+def _take_out(rng: np.random.Generator, stage: _Stage, entry: _Placed, may_enter: bool) -> _Placed:
+    """Lets an object enter, leave or come back, over the nearest border and a little aslant.
+
+    Args:
+        rng: where to draw from, always the same number of times.
+        stage: what the object is on.
+        entry: the object, inside the frame most of the time.
+        may_enter: whether it may be out of the frame at first. One object of a scene may not.
+    """
+    config = stage.config
+    enters, leaves, returns = rng.random(3) < (config.enter, config.leave, config.come_back)
+    begin, length, middle, aslant = rng.uniform((0.05, 0.25, 0.5, -30.0), (0.3, 0.4, 0.6, 30.0))
+    if returns:
+        out, when = come_back(middle, 0.08, 0.28), round(middle * (CHECKS - 1))
+    elif enters and may_enter:
+        out, when = enter(begin, length), 0
+    elif leaves:
+        out, when = leave(1.0 - begin - length, length), CHECKS - 1
+    else:
+        return entry
+    inside = apply(compose(stage.camera_maps, entry.maps), entry.sprite.points)[when]
+    x, y = inside.mean(axis=0)
+    borders = np.array([x, stage.width - x, y, stage.height - y])
+    angle = math.radians((180.0, 0.0, 270.0, 90.0)[int(borders.argmin())] + aslant)
+    for distance in np.arange(0.02, FARTHEST_OUT + 0.01, 0.02):
+        moved = _moved(stage, entry, distance * out * math.cos(angle), distance * out * math.sin(angle))
+        if not _inside(apply(compose(stage.camera_maps, moved.maps), entry.sprite.points)[when], stage.frame).any():
+            return moved
+    return entry
+
+
+def _moved(stage: _Stage, entry: _Placed, x: NDArray[np.float64], y: NDArray[np.float64]) -> _Placed:
+    """An object whose path is moved by control values in frame diagonals."""
+    item = replace(
+        entry.item,
+        x=make_curve(np.array(entry.item.x) + x / stage.width),
+        y=make_curve(np.array(entry.item.y) + y / stage.height),
+    )
+    return _Placed(item, entry.sprite, object_maps(item, stage.moments, entry.sprite.size, stage.frame))
 
 
 def _moments_apart(stage: _Stage, one: _Placed, other: _Placed) -> NDArray[np.float64]:

@@ -62,6 +62,19 @@ class SceneConfig(BaseModel):
     distractor: Share = 0.0
     """Probability that an object but the first is a second copy of an earlier one, with an id and a path of its own."""
 
+    enter: Share = 0.06
+    """Probability that an object, but for one, is out of the frame at first and comes in later."""
+
+    leave: Share = 0.04
+    """Probability that an object leaves the frame for good."""
+
+    come_back: Share = 0.06
+    """Probability that an object leaves the frame and comes back. Who is asked to enter, leave or come back does so
+    only where that takes no more than half a frame diagonal; ``in_frame`` does not hold for them."""
+
+    deformation: Annotated[float, Field(ge=0, le=0.06)] = 0.03
+    """Largest displacement by which waves bend an object, in diagonals of its cutout; 0 leaves objects rigid."""
+
     tilt: Annotated[float, Field(ge=0, le=180)] = 15.0
     """Largest rotation of an object in the middle of the video, in degrees either way."""
 
@@ -82,6 +95,41 @@ class SceneConfig(BaseModel):
 
     camera_rotation: Annotated[float, Field(ge=0, le=45)] = 1.5
     """Largest roll of the camera over the video, in degrees either way."""
+
+    camera_shake: Annotated[float, Field(ge=0, le=0.1)] = 0.004
+    """Largest distance by which the hand that holds the camera trembles, along x and along y, in frame diagonals."""
+
+    light: Annotated[float, Field(ge=1, le=4)] = 1.2
+    """Largest ratio between the scene's brightness at first or last and the photographs'; 1 is none."""
+
+    warmth: Annotated[float, Field(ge=0, le=0.5)] = 0.06
+    """Largest share by which red gains and blue loses, or the other way round, at first or last."""
+
+    colour_jitter: Annotated[float, Field(ge=0, le=0.9)] = 0.15
+    """Largest share by which red, green and blue of an object differ from its cutout's, each for itself."""
+
+    flicker: Annotated[float, Field(ge=0, le=0.9)] = 0.05
+    """Largest share by which an object's brightness wavers from frame to frame."""
+
+    shutter: Annotated[float, Field(ge=0, le=0.5)] = 0.06
+    """Longest exposure, as a share of the video's duration: what moves is blurred along its way on screen. It is never
+    longer than from one frame to the next. Masks show where things are in the middle of the exposure."""
+
+    shadow: Share = 0.5
+    """Probability that the objects of a video cast a soft shadow. Masks are not changed by it."""
+
+    shadow_strength: Share = 0.5
+    """Largest share of the light that a shadow takes away."""
+
+    defocus: Share = 0.3
+    """Probability that a video has a shallow depth of field: the background is blurred, and objects far behind the
+    nearest one less so. Masks stay sharp."""
+
+    defocus_blur: Annotated[float, Field(ge=0, le=0.05)] = 0.005
+    """Largest sigma of that blur, in frame diagonals."""
+
+    quality_loss: Annotated[int, Field(ge=0, le=99)] = 25
+    """Largest number of points by which a video's JPEG quality lies below ``quality``; uniform."""
 
     first_visible: Share = 0.5
     """Least share of every object that the first frame shows: inside the frame and behind no other object."""
@@ -105,7 +153,7 @@ class SynthConfig(BaseModel):
     """Frames per second that viewers should assume; moves nothing."""
 
     quality: Annotated[int, Field(ge=1, le=100)] = 95
-    """JPEG quality of the frames."""
+    """Best JPEG quality of the frames; a video lies below it by what its scene says (``scene.quality_loss``)."""
 
     objects_per_video: tuple[Annotated[int, Field(ge=1, le=254)], Annotated[int, Field(ge=1, le=254)]] = (1, 5)
     """Fewest and most objects in a video; uniform."""

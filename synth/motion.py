@@ -133,3 +133,35 @@ def overtake(depth: float, other: float, when: float) -> NDArray[np.float64]:
 def approach(ratio: float) -> NDArray[np.float64]:
     """Scale that grows evenly from 1 in the first frame to ``ratio`` in the last (shrinks when below 1)."""
     return np.exp(math.log(ratio) * control_times())
+
+
+def wander(rng: np.random.Generator, amplitude: float) -> NDArray[np.float64]:
+    """Goes to and fro without a plan, never farther than ``amplitude`` from zero."""
+    return rng.uniform(-amplitude, amplitude, NUM_CONTROL)
+
+
+def drift(first: float, last: float) -> NDArray[np.float64]:
+    """Evenly from one value in the first frame to another in the last."""
+    return first + (last - first) * control_times()
+
+
+def enter(begin: float, length: float) -> NDArray[np.float64]:
+    """Share of the way out: all of it at first, none after ``begin + length``."""
+    return 1.0 - _rise((control_times() - begin) / length)
+
+
+def leave(begin: float, length: float) -> NDArray[np.float64]:
+    """Share of the way out: none before ``begin``, all of it after ``begin + length``."""
+    return _rise((control_times() - begin) / length)
+
+
+def come_back(middle: float, hold: float, length: float) -> NDArray[np.float64]:
+    """Share of the way out: all of it within ``hold`` of ``middle``; going and coming take ``length`` each."""
+    return leave(middle - hold - length, length) * enter(middle + hold, length)
+
+
+def _rise(share: NDArray[np.float64]) -> NDArray[np.float64]:
+    """From 0 to 1 while ``share`` does, at rest on both ends."""
+    clipped = np.clip(share, 0.0, 1.0)
+    rise: NDArray[np.float64] = clipped * clipped * (3 - 2 * clipped)
+    return rise

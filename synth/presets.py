@@ -2,10 +2,11 @@
 
 ``paper``  what the two sentences of the A-GAME paper say and nothing more: cutouts pasted on a still photograph, each
            moved across it straight on, neither turned nor resized nor mirrored
-``rich``   the default: bent paths, turning and change of size under a gentle camera
+``rich``   the default, after real video: bent paths, turning, change of size and shape under a gentle camera; light
+           that drifts, shadows, motion blur, depth of field and compression; some objects leave, enter or come back
 ``hard``   smaller objects, faster and farther; strong turning and change of size; some go to and fro or stop and start;
-           the order in depth changes; some are copies of others; a restless camera; objects may be mostly hidden at
-           first and spend half of the video outside the frame
+           the order in depth changes; some are copies of others; a restless camera, poor light and poor JPEGs;
+           objects may be mostly hidden at first and spend half of the video outside the frame
 
 A preset only chooses values of :class:`synth.config.SceneConfig`; ``--set scene.key=value`` still wins.
 """
@@ -29,6 +30,21 @@ PRESETS: Mapping[PresetName, Mapping[str, Any]] = MappingProxyType(
                 "camera_pan": 0.0,
                 "camera_zoom": 1.0,
                 "camera_rotation": 0.0,
+                "camera_shake": 0.0,
+                "enter": 0.0,
+                "leave": 0.0,
+                "come_back": 0.0,
+                "deformation": 0.0,
+                "light": 1.0,
+                "warmth": 0.0,
+                "colour_jitter": 0.0,
+                "flicker": 0.0,
+                "shutter": 0.0,
+                "shadow": 0.0,
+                "shadow_strength": 0.0,
+                "defocus": 0.0,
+                "defocus_blur": 0.0,
+                "quality_loss": 0,
             }
         ),
         "rich": MappingProxyType({}),
@@ -48,6 +64,21 @@ PRESETS: Mapping[PresetName, Mapping[str, Any]] = MappingProxyType(
                 "camera_pan": 0.15,
                 "camera_zoom": 1.25,
                 "camera_rotation": 6.0,
+                "camera_shake": 0.012,
+                "enter": 0.12,
+                "leave": 0.08,
+                "come_back": 0.15,
+                "deformation": 0.05,
+                "light": 1.6,
+                "warmth": 0.15,
+                "colour_jitter": 0.3,
+                "flicker": 0.15,
+                "shutter": 0.1,
+                "shadow": 0.6,
+                "shadow_strength": 0.7,
+                "defocus": 0.5,
+                "defocus_blur": 0.008,
+                "quality_loss": 60,
                 "first_visible": 0.3,
                 "in_frame": 0.5,
             }

@@ -74,7 +74,8 @@ def test_every_value_of_a_preset_differs_from_the_default(preset: PresetName) ->
 
 
 def scenes_with(bank: PictureBank, *overrides: str) -> list[Scene]:
-    config = make_config({"objects_per_video": (2, 5), "size": (90, 160)}, overrides)
+    staying = ("scene.enter=0", "scene.leave=0", "scene.come_back=0")
+    config = make_config({"objects_per_video": (2, 5), "size": (90, 160)}, [*staying, *overrides])
     return [compose_scene(config, 1, index, bank) for index in range(8)]
 
 

@@ -24,6 +24,7 @@ Image = NDArray[np.uint8]
 COLOURS = np.array([[230, 25, 75], [60, 180, 75], [255, 225, 25], [0, 130, 200], [245, 130, 48], [145, 30, 180]])
 GROUND = (20, 20, 20)
 SIZE = (90, 160)
+STAYING = make_config({}, ["scene.enter=0", "scene.leave=0", "scene.come_back=0"])
 
 
 class FlatShapes:
@@ -82,7 +83,7 @@ class Ground:
 
 
 def draw(index: int, config: SynthConfig | None = None) -> Scene:
-    return compose_scene(config or SynthConfig(), 11, index, PictureBank(FlatShapes(), Ground()))
+    return compose_scene(config or STAYING, 11, index, PictureBank(FlatShapes(), Ground()))
 
 
 def simple_object(object_id: int, number: int, depth: tuple[float, ...], x: float = 0.5) -> SceneObject:

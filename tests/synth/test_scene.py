@@ -23,6 +23,7 @@ from synth.scene import Scene
 from synth.types import Background, Cutout, Problem
 
 CONFIG = SynthConfig()
+STAYING = make_config({}, ["scene.enter=0", "scene.leave=0", "scene.come_back=0"])
 SIZE = (60, 108)
 
 
@@ -81,9 +82,9 @@ class Walls:
 
 
 @cache
-def scenes(count: int = 60, seed: int = 3) -> tuple[Scene, ...]:
+def scenes(count: int = 60, seed: int = 3, config: SynthConfig = CONFIG) -> tuple[Scene, ...]:
     bank = PictureBank(Blobs(), Walls())
-    return tuple(compose_scene(CONFIG, seed, index, bank) for index in range(count))
+    return tuple(compose_scene(config, seed, index, bank) for index in range(count))
 
 
 @settings(max_examples=25, deadline=None)
@@ -106,7 +107,9 @@ def shape_of(value: Any) -> Any:
 
 
 def test_every_scene_has_the_same_keys_and_types() -> None:
-    still = make_scene(make_config({}, ["scene.camera_pan=0", "scene.camera_rotation=0"]), 0, 0, Blobs(), Walls())
+    still = make_scene(
+        make_config({}, ["scene.camera_pan=0", "scene.deformation=0", "scene.shadow=0"]), 0, 0, Blobs(), Walls()
+    )
     shapes = [shape_of(scene.to_json()) for scene in (*scenes(), still)]
     assert all(shape == shapes[0] for shape in shapes)
 
@@ -152,7 +155,7 @@ def test_ids_are_one_to_n_and_tell_nothing_about_depth() -> None:
 def test_paths_are_as_long_as_asked_and_smooth() -> None:
     moments = Moments(np.linspace(0, 1, 401))
     frame = np.array([1.8, 1.0]) / np.hypot(1.8, 1.0)
-    for scene in scenes():
+    for scene in scenes(config=STAYING):
         for item in scene.objects:
             path = np.stack([moments.values(item.x), moments.values(item.y)], axis=1) * frame  # in diagonals
             length = np.hypot(*(path[-1] - path[0]))
@@ -171,7 +174,7 @@ def test_every_object_is_seen_in_the_first_frame_and_mostly_in_the_frame() -> No
     """Counted in rendered pixels, against the area that the cutout has at that size."""
     bank = PictureBank(Blobs(), Walls())
     renderer = Renderer(bank, SIZE, 9)
-    for scene in scenes():
+    for scene in scenes(config=STAYING):
         masks = renderer.render(scene).masks
         for item in scene.objects:
             sprite = bank.cutout(item.number)
@@ -212,7 +215,8 @@ def test_the_photograph_covers_all_that_the_camera_sees() -> None:
 
 def test_the_camera_moves_gently_and_can_stand_still() -> None:
     assert any(len(scene.camera.x) > 1 for scene in scenes())
-    still = make_config({}, ["scene.camera_pan=0", "scene.camera_zoom=1", "scene.camera_rotation=0"])
+    keys = ("camera_pan=0", "camera_zoom=1", "camera_rotation=0", "camera_shake=0")
+    still = make_config({}, [f"scene.{key}" for key in keys])
     camera = make_scene(still, 0, 0, Blobs(), Walls()).camera
     assert (camera.x, camera.y, camera.zoom, camera.rotation) == ((0.0,), (0.0,), (1.0,), (0.0,))
 

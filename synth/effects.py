@@ -1,0 +1,119 @@
+"""Draws how a scene looks: light, colours, shadows, blur, compression, and what bends its objects.
+
+Each effect has a random stream of its own, so that one that is off changes nothing else. How they look in pixels is
+defined in :mod:`synth.render` and :mod:`synth.deform`.
+"""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+
+from shards.rng import generator
+from synth.config import SceneConfig
+from synth.motion import DECIMALS, control_times, drift, make_curve, wander
+from synth.scene import Light, Scene, SceneObject, Shadow, Wave
+
+NUM_WAVES = 2
+"""Waves that bend an object."""
+
+WAVE_LENGTHS = 0.8, 2.0
+"""Shortest and longest wave in diagonals of the cutout. With an amplitude of at most 0.06 diagonals in all, the slope
+of the displacement is below 2 pi 0.06 / 0.8 = 0.48, so that no part of a cutout is folded over another."""
+
+SHADOW_OFFSETS = 0.02, 0.07
+"""Shortest and longest distance of a shadow in diagonals of its object."""
+
+SHADOW_SOFTNESS = 0.02, 0.05
+"""Smallest and largest sigma of a shadow's edge in diagonals of its object."""
+
+FOCUS_DEPTHS = 0.2, 0.8
+"""Where the depth of field may end: 0 is the nearest object, 1 the background."""
+
+
+def add_effects(scene: Scene, config: SceneConfig) -> Scene:
+    """The same scene with its effects drawn; a pure function of the configuration and the scene's coordinates.
+
+    Args:
+        scene: a scene without effects.
+        config: which effects there are and how strong.
+    """
+    streams = ("light", "shadow", "shutter", "focus", "quality", "colours", "flicker", "waves")
+    light, shadow, shutter, focus, quality, colours, flicker, waves = (
+        generator(scene.seed, 0, scene.index, f"scene {name}") for name in streams
+    )
+    objects = tuple(
+        replace(
+            _with_colours(item, colours, config),
+            brightness=make_curve(1.0 + wander(flicker, config.flicker)),
+            waves=_draw_waves(waves, config),
+        )
+        for item in scene.objects
+    )
+    scene = replace(
+        scene,
+        light=_draw_light(light, config),
+        shadow=_draw_shadow(shadow, config),
+        shutter=_rounded(shutter.uniform(0.0, config.shutter)),
+        quality_loss=int(quality.integers(0, config.quality_loss + 1)),
+        objects=objects,
+    )
+    return _focus(scene, focus, config)
+
+
+def _draw_light(rng: np.random.Generator, config: SceneConfig) -> Light:
+    brightness = config.light ** drift(*rng.uniform(-1.0, 1.0, 2))
+    return Light(make_curve(brightness), make_curve(config.warmth * drift(*rng.uniform(-1.0, 1.0, 2))))
+
+
+def _draw_shadow(rng: np.random.Generator, config: SceneConfig) -> Shadow:
+    """A shadow that falls down, to the left or right, as of a light above."""
+    present, strength = rng.random() < config.shadow, config.shadow_strength * rng.uniform(0.4, 1.0)
+    angle = math.radians(rng.uniform(10.0, 170.0))
+    distance, softness = rng.uniform(*SHADOW_OFFSETS), rng.uniform(*SHADOW_SOFTNESS)
+    if not present or strength == 0:
+        return Shadow()
+    offset = _rounded(distance * math.cos(angle)), _rounded(distance * math.sin(angle))
+    return Shadow(_rounded(strength), *offset, _rounded(softness))
+
+
+def _with_colours(item: SceneObject, rng: np.random.Generator, config: SceneConfig) -> SceneObject:
+    red, green, blue = (_rounded(1.0 + gain) for gain in rng.uniform(-config.colour_jitter, config.colour_jitter, 3))
+    return replace(item, red=red, green=green, blue=blue)
+
+
+def _draw_waves(rng: np.random.Generator, config: SceneConfig) -> tuple[Wave, ...]:
+    total = rng.uniform(0.0, config.deformation)
+    share = rng.uniform(0.3, 0.7)
+    waves = tuple(_draw_wave(rng, total * part) for part in (share, 1.0 - share))
+    return waves if total else (Wave(),)
+
+
+def _draw_wave(rng: np.random.Generator, amplitude: float) -> Wave:
+    frequency, along = 1.0 / rng.uniform(*WAVE_LENGTHS), rng.uniform(0.0, 2 * math.pi)
+    push, start, cycles = rng.uniform(0.0, 2 * math.pi), rng.random(), rng.uniform(-1.0, 1.0)
+    return Wave(
+        _rounded(frequency * math.cos(along)),
+        _rounded(frequency * math.sin(along)),
+        _rounded(amplitude * math.cos(push)),
+        _rounded(amplitude * math.sin(push)),
+        make_curve(start + cycles * control_times()),
+    )
+
+
+def _focus(scene: Scene, rng: np.random.Generator, config: SceneConfig) -> Scene:
+    """Blurs the background, and objects by how far they are between the end of the depth of field and it."""
+    shallow, blur = rng.random() < config.defocus, config.defocus_blur * rng.uniform(0.3, 1.0)
+    end = rng.uniform(*FOCUS_DEPTHS)
+    if not shallow or blur == 0:
+        return scene
+    ranked = sorted(scene.objects, key=lambda item: item.depth[0])
+    places = {item.id: rank / len(ranked) for rank, item in enumerate(ranked)}
+    objects = tuple(
+        replace(item, defocus=_rounded(blur * max(0.0, places[item.id] - end) / (1.0 - end))) for item in scene.objects
+    )
+    return replace(scene, background=replace(scene.background, defocus=_rounded(blur)), objects=objects)
+
+
+def _rounded(value: float) -> float:
+    return round(float(value), DECIMALS) + 0.0
