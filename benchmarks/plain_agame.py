@@ -1,8 +1,11 @@
 """A straightforward A-GAME to compare with: the published structure, frame by frame and object by object, in float32.
 
-It takes the weights of ours and gives the same outputs, but computes them as one would write them down: the backbone is
-run for every frame, and once more for every object that starts; the features are projected anew by each who needs them;
-inputs of a layer are concatenated; objects are a loop. It knows the published configuration alone.
+It takes the weights of ours and gives the same outputs, but computes them as the published code does: the backbone is
+run for every frame, and once more for every object that starts; the features are projected three times per frame and
+object (to score, to update, and for the update's posteriors); inputs of a layer are concatenated, with the first
+frame's features again in every frame; the lateral features are convolved for every object; every frame updates the
+model, the last one too; objects are a loop. What that code does besides and nobody needs in training (masks of
+aggregated probabilities in every frame) is left out. It knows the published configuration alone.
 Letters: B snippets, T frames, K components, D channels, P positions, H and W of the picture, h and w at stride 16.
 """
 
@@ -48,9 +51,10 @@ class PlainAGAME(nn.Module):
         """Means and variances (B, 4, D) of deep features (B, C, h, w) under a mask (B, 2, h, w)."""
         alpha = mask.flatten(2)
         regulariser = softplus(self.layers.get_parameter("appearance.regulariser"))
-        base = _estimate(self._project(deep), alpha, regulariser[:2])
+        features = self._project(deep)
+        base = _estimate(features, alpha, regulariser[:2])
         posteriors = _score(self._project(deep), *base).softmax(1)
-        residual = _estimate(self._project(deep), (posteriors - alpha).relu(), regulariser[2:])
+        residual = _estimate(features, (posteriors - alpha).relu(), regulariser[2:])
         return torch.cat([base[0], residual[0]], 1), torch.cat([base[1], residual[1]], 1)
 
     def start(self, frame: Tensor, mask: Tensor) -> PlainState:

@@ -104,7 +104,8 @@ def target_iou(log_probs: Tensor, masks: Tensor, annotated: Tensor) -> Total:
     """
     _check_shapes(log_probs, masks, annotated)
     ids = torch.arange(1, log_probs.shape[2], device=masks.device)  # (M,)
-    predicted = log_probs[:, 1:].argmax(2)[:, :, None] == ids[:, None, None]  # (B, T - 1, M, H, W)
+    # max also tells where it is, the first of equals, as argmax does, which takes 20 times as long on a CPU.
+    predicted = log_probs[:, 1:].max(2, keepdim=True).indices == ids[:, None, None]  # (B, T - 1, M, H, W)
     truth = masks[:, 1:, None] == ids[:, None, None]
     known = masks[:, 1:, None] != VOID
     intersection = (predicted & truth).sum((3, 4))

@@ -136,7 +136,8 @@ class VideoSegmenter:
         with torch.autocast(frame.device.type, dtype=self.autocast, enabled=self.autocast is not None):
             logits = self._segment(frame, given, len(new_ids), self._padding)
         self._is_first = False
-        return self._lookup[self._padding.crop(logits).argmax(0)]
+        # max also tells where it is, the first of equals, as argmax does, which takes many times as long on a CPU.
+        return self._lookup[self._padding.crop(logits).max(0).indices]
 
     def _check(self, frame: Tensor, given: Tensor | None) -> None:
         if self.model.training:
