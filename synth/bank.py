@@ -20,8 +20,8 @@ from synth.types import BackgroundSource, ObjectSource
 
 Image: TypeAlias = NDArray[np.uint8]
 
-MAX_BYTES = 256 * 2**20
-"""Default bound of a bank's memory: about 1,500 cutouts and photographs of 200 KB."""
+MAX_BYTES = 512 * 2**20
+"""Default bound of a bank's memory: all built-in pictures, or about 2,000 cutouts and photographs of 250 KB."""
 
 SILHOUETTE_CELLS = 24
 """Cells along the longer side of a silhouette: at most 576 points say where an object is while a scene is drawn."""
@@ -53,18 +53,28 @@ class Sprite:
     num_solid: int
     """Number of pixels that belong to the object."""
 
+    _levels: dict[int, Image] = field(default_factory=dict, init=False, repr=False)
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory of the pixels and of the levels made so far, which together are at most as large again."""
+        return self.pixels.nbytes + sum(level.nbytes for level in self._levels.values())
+
     @property
     def size(self) -> tuple[int, int]:
         """Height and width in pixels."""
         return self.pixels.shape[0], self.pixels.shape[1]
 
     def level(self, number: int) -> Image:
-        """The pixels, shrunk by ``LEVEL_STEP ** number`` with area averaging."""
+        """The pixels, shrunk by ``LEVEL_STEP ** number`` with area averaging; kept, so not to be written into."""
         if number == 0:
             return self.pixels
-        factor = LEVEL_STEP**number
-        height, width = (max(1, round(side * factor)) for side in self.size)
-        shrunk: Image = cv2.resize(self.pixels, (width, height), interpolation=cv2.INTER_AREA)
+        shrunk = self._levels.get(number)
+        if shrunk is None:
+            factor = LEVEL_STEP**number
+            height, width = (max(1, round(side * factor)) for side in self.size)
+            shrunk = cv2.resize(self.pixels, (width, height), interpolation=cv2.INTER_AREA)
+            self._levels[number] = shrunk
         return shrunk
 
 
@@ -127,9 +137,11 @@ class PictureBank:
     """Where backgrounds come from."""
 
     max_bytes: int = MAX_BYTES
-    """Bound of the memory for pixels; the picture in use is kept even when it is larger."""
+    """Bound of the memory for pixels; the picture in use is kept even when it is larger. Levels of a picture count from
+    its next use on."""
 
     _kept: OrderedDict[tuple[str, int], Sprite | BadFileError] = field(default_factory=OrderedDict)
+    _sizes: dict[tuple[str, int], int] = field(default_factory=dict)
     _num_bytes: int = 0
     _labels: dict[int, Sequence[str]] = field(default_factory=dict)
 
@@ -198,22 +210,24 @@ class PictureBank:
         if held is None:
             try:
                 held = read()
-                self._num_bytes += held.pixels.nbytes
             except BadFileError as error:
                 held = error
             self._kept[key] = held
-            self._shrink(key)
         self._kept.move_to_end(key)
         if isinstance(held, BadFileError):
             raise held.with_traceback(None)
+        size = held.num_bytes
+        self._num_bytes += size - self._sizes.get(key, 0)
+        self._sizes[key] = size
+        if self._num_bytes > self.max_bytes:
+            self._shrink(key)
         return held
 
     def _shrink(self, newest: tuple[str, int]) -> None:
-        """Forgets the least recently used pictures until the bound holds."""
+        """Forgets the least recently used pictures until the bound holds; known bad files need no memory."""
         for key in list(self._kept):
             if self._num_bytes <= self.max_bytes:
                 return
-            held = self._kept[key]
-            if key != newest and isinstance(held, Sprite):
-                self._num_bytes -= held.pixels.nbytes
+            if key != newest and key in self._sizes:
+                self._num_bytes -= self._sizes.pop(key)
                 del self._kept[key]

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
 
 from shards.codec import encode_jpeg
@@ -102,6 +103,11 @@ class SynthPlan:
             scenes = (stored.scene(number) for number in range(num_videos))
             self._scenes_digest = digest_scenes(check_pictures(scenes, objects, backgrounds))
         self._fingerprints = (objects.fingerprint(), backgrounds.fingerprint())
+        self._idle_banks: list[PictureBank] = []
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything but decoded pictures."""
+        return {**self.__dict__, "_idle_banks": []}
 
     @property
     def videos_per_shard(self) -> int:
@@ -162,7 +168,19 @@ class SynthPlan:
         Raises:
             BadFileError: a drawn picture cannot be used and ``on_bad`` is ``"stop"``.
         """
-        bank = PictureBank(self.objects, self.backgrounds)
+        with self._lent_bank() as bank:
+            yield from self._records(shard, bank)
+
+    @contextmanager
+    def _lent_bank(self) -> Iterator[PictureBank]:
+        """A bank of decoded pictures for one thread; those of earlier shards are used again."""
+        bank = self._idle_banks.pop() if self._idle_banks else PictureBank(self.objects, self.backgrounds)
+        try:
+            yield bank
+        finally:
+            self._idle_banks.append(bank)
+
+    def _records(self, shard: int, bank: PictureBank) -> Iterator[Record | Skipped]:
         renderer = Renderer(bank, self.config.size, self.config.num_frames)
         reported: dict[str, Skipped] = {}
         if shard == 0:
@@ -193,9 +211,11 @@ class SynthPlan:
         Raises:
             BadFileError: a drawn picture cannot be used and ``on_bad`` is ``"stop"``.
         """
-        bank = PictureBank(self.objects, self.backgrounds)
-        found = (self._scene(index, bank, reported) for index in range(self.num_records))
-        return (scene for scene in found if scene is not None)
+        with self._lent_bank() as bank:
+            for index in range(self.num_records):
+                scene = self._scene(index, bank, reported)
+                if scene is not None:
+                    yield scene
 
     def _scene(self, index: int, bank: PictureBank, reported: dict[str, Skipped]) -> Scene | None:
         """Draws a scene or takes the stored one; None when that one cannot be rendered and is left out."""
