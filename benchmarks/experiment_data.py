@@ -1,0 +1,249 @@
+"""What the experiments train and examine on, and at what size: shard sets made by the ordinary plans."""
+
+import argparse
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from experiment import Exam
+
+from shards.build import build_shard_set
+from synth.config import make_config
+from synth.generate import SynthPlan
+from synth.presets import PresetName
+from synth.sources import BUILTIN, join_backgrounds, join_objects, open_backgrounds, open_objects
+from synth.types import BackgroundSource, ObjectSource, Problem
+from vosdata.datasets.recognise import recognise
+from vosdata.pack import plan_pack
+from vosdata.recipe import Recipe, load_recipe
+
+HELD_OUT_SEED = 2**32
+HELD_OUT_EVERY = 4
+FINAL_RATE = 0.05
+"""The learning rate of the last epoch, as a share of the first one's, whatever the number of steps (paper: 0.017)."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How large an experiment is."""
+
+    base: str
+    """Recipe that everything is a change of."""
+
+    overrides: tuple[str, ...]
+    steps: int
+    epoch_size: int
+    """Snippets."""
+
+    num_synthetic: int
+    """Synthetic videos to train on."""
+
+    num_held_out: int
+    """Held-out synthetic videos."""
+
+
+_TINY = ("data.size=48x80", "data.frames=2", "train.batch=2", "data.min_object_pixels=10")
+_OFTEN = ("run.checkpoint_every=250", "run.keep=1", "run.log_every=25")
+SCALES = {
+    "quick": Scale("smoke", (*_TINY, "run.threads=1"), steps=4, epoch_size=4, num_synthetic=8, num_held_out=2),
+    "small": Scale(
+        "smoke",
+        ("data.gap=[1, 3]", "run.threads=1", *_OFTEN),
+        steps=1200,
+        epoch_size=400,
+        num_synthetic=1000,
+        num_held_out=40,
+    ),
+    "full": Scale(
+        "agame_initial",
+        ("data.gap=[1, 2]", "data.min_object_pixels=500", *_OFTEN),
+        steps=20_000,
+        epoch_size=2000,
+        num_synthetic=10_000,
+        num_held_out=200,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """An experiment's scale, data and folder."""
+
+    scale: Scale
+    steps: int
+    weights: str | None
+    """The backbone's first weights, as in recipes; None keeps the base recipe's."""
+
+    work: Path
+    davis: Path
+    objects: Path
+    backgrounds: Path
+    workers: int = 1
+    """Processes that make videos."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return load_recipe(self.scale.base, self.scale.overrides).data.size
+
+    def recipe(self, sets: dict[Path, float], seed: int, changes: Sequence[str] = ()) -> Recipe:
+        """The recipe of a contender.
+
+        Args:
+            sets: shard sets and their weights.
+            seed: of first weights and order.
+            changes: further overrides.
+        """
+        batch = load_recipe(self.scale.base, self.scale.overrides).train.batch
+        num_epochs = -(-self.steps * batch // self.scale.epoch_size)
+        own = [
+            f"data.sets={json.dumps({str(folder): weight for folder, weight in sets.items()})}",
+            f"data.epoch_size={self.scale.epoch_size}",
+            f"train.steps={self.steps}",
+            f"train.epochs={num_epochs}",
+            f"train.lr_decay={FINAL_RATE ** (1 / num_epochs):.6f}",
+            f"train.seed={seed}",
+        ]
+        if self.weights is not None:
+            own += [f"model.weights={self.weights}"] + (["model.train_from=stem"] if self.weights == "none" else [])
+        return load_recipe(self.scale.base, [*self.scale.overrides, *own, *changes])
+
+    def davis_set(self, split: str) -> Path:
+        """DAVIS-2016 at the size trained at."""
+        (dataset,) = (one for one in recognise(self.davis) if one.name == "davis2016")
+        folder = self.work / "data" / f"davis2016-{split}"
+        build_shard_set(plan_pack(dataset, split, self.size), folder, self.workers)
+        return folder
+
+    def synthetic_set(self, preset: PresetName, pool: "Pool") -> Path:
+        """SynthVOS to train on."""
+        folder = self.work / "data" / f"synthvos-{preset}"
+        plan = SynthPlan(self._config(preset), pool.objects, pool.backgrounds, self.scale.num_synthetic)
+        build_shard_set(plan, folder, self.workers)
+        return folder
+
+    def held_out_set(self, preset: PresetName, pool: "Pool") -> Path:
+        """SynthVOS to be examined on, of another seed."""
+        folder = self.work / "data" / "held_out"
+        plan = SynthPlan(
+            self._config(preset), pool.objects, pool.backgrounds, self.scale.num_held_out, HELD_OUT_SEED, split="val"
+        )
+        build_shard_set(plan, folder, self.workers)
+        return folder
+
+    def _config(self, preset: PresetName) -> Any:
+        return make_config({"size": self.size}, preset=preset)
+
+    def davis_exam(self) -> Exam:
+        return Exam("davis2016", self.davis_set("val"), "davis2016")
+
+
+Source = TypeVar("Source", ObjectSource, BackgroundSource)
+
+
+@dataclass(frozen=True)
+class Some(Generic[Source]):
+    """Some pictures of a source; a source itself."""
+
+    whole: Source
+    places: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        return self.whole.name
+
+    @property
+    def licence(self) -> str:
+        return self.whole.licence
+
+    @property
+    def problems(self) -> Sequence[Problem]:
+        return self.whole.problems
+
+    @property
+    def num_left_out(self) -> int:
+        return self.whole.num_left_out
+
+    @property
+    def labels(self) -> Sequence[str]:
+        labels = self.whole.labels
+        return [labels[place] for place in self.places]
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def load(self, index: int) -> Any:
+        return self.whole.load(self.places[index])
+
+    def fingerprint(self) -> str:
+        return hashlib.blake2b(f"{self.whole.fingerprint()} {self.places}".encode(), digest_size=16).hexdigest()
+
+
+def spread(source: Source, count: int) -> Source:
+    """So many pictures of a source, evenly spread."""
+    places = tuple(index * len(source) // count for index in range(count))
+    chosen: Source = Some(source, places)
+    return chosen
+
+
+def part(source: Source, is_held_out: bool) -> Source:
+    """Every fourth picture of a source, or all the others."""
+    places = range(len(source))
+    return Some(
+        source, tuple(place for place in places if (place % HELD_OUT_EVERY == HELD_OUT_EVERY - 1) == is_held_out)
+    )
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Pictures that synthetic videos are made of."""
+
+    objects: ObjectSource
+    backgrounds: BackgroundSource
+
+    @classmethod
+    def of(cls, setting: Setting, num_builtin: int = 0) -> "Pool":
+        """The setting's pictures, and so many built-in ones."""
+        objects, backgrounds = [open_objects(setting.objects)], [open_backgrounds(setting.backgrounds)]
+        if num_builtin:
+            objects.append(spread(open_objects(BUILTIN), num_builtin))
+            backgrounds.append(spread(open_backgrounds(BUILTIN), num_builtin))
+        return cls(join_objects(objects), join_backgrounds(backgrounds))
+
+    def part(self, is_held_out: bool) -> "Pool":
+        """The pictures that are held out, or the others."""
+        return Pool(part(self.objects, is_held_out), part(self.backgrounds, is_held_out))
+
+
+def add_options(parser: argparse.ArgumentParser, name: str, seeds: int) -> None:
+    """Options that all experiments share."""
+    real = Path(__file__).resolve().parents[2] / "shared" / "real"
+    parser.add_argument("--scale", choices=list(SCALES), default="small")
+    parser.add_argument("--steps", type=int, help="optimiser steps of every training; default: the scale's")
+    parser.add_argument("--seeds", type=int, default=seeds, help="runs of every arm")
+    parser.add_argument(
+        "--weights", help="the backbone's first weights: none, imagenet or a file; default: the recipe's"
+    )
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time, each with one PyTorch thread")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    parser.add_argument("--davis", type=Path, default=real / "davis2016", help="folder of DAVIS-2016")
+    parser.add_argument("--objects", type=Path, default=real / "msra10k", help="folder of cutouts")
+    parser.add_argument("--backgrounds", type=Path, default=real / "voc2012", help="folder of photographs")
+    parser.add_argument("--work", type=Path, default=Path("runs") / name, help="data sets and run folders")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+
+
+def setting_of(options: argparse.Namespace) -> Setting:
+    scale = SCALES[options.scale]
+    return Setting(
+        scale,
+        options.steps or scale.steps,
+        options.weights,
+        options.work.resolve(),
+        options.davis,
+        options.objects,
+        options.backgrounds,
+        options.jobs,
+    )

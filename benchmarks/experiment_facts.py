@@ -1,0 +1,40 @@
+"""What an experiment's report says about itself: machine, recipe, size."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from machine import machine
+
+
+def place() -> dict[str, Any]:
+    """The machine that the report is written on."""
+    facts = machine(None)
+    del facts["command"], facts["peers"]
+    return facts
+
+
+def facts_lines(results: Sequence[dict[str, Any]], facts: dict[str, Any]) -> Iterable[str]:
+    """A paragraph: when, where, how large."""
+    where, recipe = place(), facts["recipe"]
+    model, data, train = (recipe[section] for section in ("model", "data", "train"))
+    seeds = sorted({one["seed"] for one in results})
+    yield (
+        f"{where['date']}, {where['cpu']}, {where['cores']} cores, PyTorch {where['versions']['torch']}. Scale "
+        f"{facts['scale']}: {model['backbone']} of width {model['backbone_width']}, weights {model['weights']}, frames "
+        f"of {data['size']}, {data['frames']} in a snippet, batches of {train['batch']}, {facts['steps']} steps, "
+        f"{len(seeds)} seeds."
+    )
+
+
+def without_paths(content: Any) -> Any:
+    """The same JSON, with paths of shard sets cut down to their names."""
+    if isinstance(content, dict):
+        return {_name(key): without_paths(value) for key, value in content.items()}
+    if isinstance(content, list):
+        return [without_paths(value) for value in content]
+    return _name(content) if isinstance(content, str) else content
+
+
+def _name(text: str) -> str:
+    return Path(text).name if text.startswith("/") else text

@@ -1,0 +1,215 @@
+"""The experiments: equal budgets, honest intervals, nothing done twice, nothing mixed."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from shards.errors import ConflictError, TrainingError
+from synth.sources import open_objects
+from vosdata.datasets.videos import open_videos
+from vosdata.models.agame import AGAME
+from vosdata.recipe import Recipe, load_recipe
+
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+TINY = [
+    "model.backbone_width=4",
+    *(f"model.{part}_channels=4" for part in ("appearance", "propagation", "fusion", "encoding", "upsampling")),
+    "data.frames=2",
+    "data.size=32x48",
+    "data.min_object_pixels=10",
+    "data.epoch_size=4",
+    "train.batch=2",
+    "run.threads=1",
+]
+
+
+@pytest.fixture(autouse=True)
+def benchmarks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    before = set(sys.modules)
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)  # examining sets one thread, in a process of its own
+    for name in set(sys.modules) - before:
+        if (BENCHMARKS / f"{name}.py").exists():
+            del sys.modules[name]
+
+
+def recipe(folder: Path, *more: str) -> Recipe:
+    return load_recipe("smoke", [*TINY, f"data.sets={json.dumps({str(folder): 1})}", "train.steps=2", *more])
+
+
+def test_intervals_are_those_of_students_t() -> None:
+    from seeds import difference, estimate
+
+    rng = np.random.default_rng(0)
+    ours, base = rng.normal(0.5, 0.1, (2, 5))
+    found = difference(dict(enumerate(ours)), dict(enumerate(base)))
+    low, high = stats.ttest_rel(ours, base).confidence_interval(0.95)
+    assert (found.mean - found.half_width, found.mean + found.half_width) == pytest.approx((low, high))
+    assert found.excludes_zero == (stats.ttest_rel(ours, base).pvalue < 0.05)
+    assert not estimate([0.3]).excludes_zero
+    assert str(estimate([0.3])) == "0.300"
+
+
+def test_differences_pair_seeds_and_leave_out_those_that_only_one_arm_has() -> None:
+    from seeds import difference
+
+    assert difference({0: 0.5, 1: 0.7, 2: 0.9}, {2: 0.4, 1: 0.6}).values == pytest.approx((0.1, 0.5))
+
+
+def test_ablations_change_exactly_what_their_recipes_say() -> None:
+    from agame_ablation import ABLATIONS, changes
+
+    found = {ablation: changes(ablation) for ablation in ABLATIONS}
+    assert found == {
+        "no_appearance": ["model.appearance=none"],
+        "no_mask_propagation": ["model.mask_propagation=false"],
+        "unimodal": ["model.appearance=unimodal"],
+        "no_update": ["model.update_rate=0.0"],
+        "softmax": ["model.appearance_output=posteriors"],
+        "no_end_to_end": ["model.end_to_end=false"],
+    }
+
+
+def test_held_out_pictures_are_not_trained_on() -> None:
+    from experiment_data import part, spread
+
+    pool = spread(open_objects("builtin"), 13)
+    parts = [part(pool, is_held_out) for is_held_out in (False, True)]
+    assert [len(one) for one in parts] == [10, 3]
+    assert sorted(label for one in parts for label in one.labels) == sorted(pool.labels)
+    assert len({one.fingerprint() for one in (pool, *parts)}) == 3
+    assert pool.load(3).name == parts[1].load(0).name == parts[1].labels[0]
+
+
+def test_a_contender_is_trained_once_and_never_mixed_with_another(
+    tmp_path: Path, tiny_sets: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import experiment
+
+    exam = experiment.Exam("alpha", tiny_sets["alpha"], "davis2017")
+    contender = experiment.Trained("full", 0, recipe(tiny_sets["alpha"]))
+    # Frames of 24x40 are padded to 32x48, as by any user of the segmenter.
+    first = experiment.examine(contender, [exam], tmp_path, "cpu")
+    assert set(first["exams"]["alpha"]) >= {"J", "F", "J&F"}
+    monkeypatch.setattr(experiment, "train", None)
+    assert experiment.examine(contender, [exam], tmp_path, "cpu") == first
+    other = experiment.Trained("full", 0, recipe(tiny_sets["alpha"], "train.learning_rate=0.5"))
+    with pytest.raises(ConflictError, match="learning_rate"):
+        experiment.examine(other, [exam], tmp_path, "cpu")
+    with pytest.raises(ConflictError, match="gamma"):
+        gamma = experiment.Exam("gamma", tiny_sets["gamma"], "davis2017")
+        experiment.examine(contender, [gamma], tmp_path, "cpu")
+
+
+def test_a_failed_training_is_reported_and_counts_in_no_mean(
+    tmp_path: Path, tiny_sets: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import experiment
+
+    def fail(*_: object, **__: object) -> None:
+        raise TrainingError("step 7: loss is not finite")
+
+    monkeypatch.setattr(experiment, "train", fail)
+    exam = experiment.Exam("alpha", tiny_sets["alpha"], "davis2017")
+    contenders = [experiment.Trained("full", 1, recipe(tiny_sets["alpha"])), experiment.FirstMaskCopied("full")]
+    results = [experiment.examine(one, [exam], tmp_path, "cpu") for one in contenders]
+    assert list(experiment.failures(results)) == ["full, seed 1: step 7: loss is not finite"]
+    assert list(experiment.values(results, "full", "alpha", "J")) == [0]
+
+
+def test_nearest_neighbours_find_what_only_moved() -> None:
+    from nearest_neighbour import NearestNeighbourSegmenter
+
+    model = AGAME(load_recipe("smoke", ["model.backbone_width=8"]).model.config())
+    frame = np.full((64, 96, 3), 40, np.uint8)
+    frame[:, ::8] = 60
+    moved, mask = frame.copy(), np.zeros((64, 96), np.uint8)
+    frame[16:40, 8:40], moved[16:40, 40:72] = (230, 30, 30), (230, 30, 30)
+    mask[16:40, 8:40] = 5
+    segmenter = NearestNeighbourSegmenter(model)
+    assert not segmenter.step(frame).any()
+    segmenter.step(frame, mask)
+    truth, found = np.roll(mask, 32, 1) == 5, segmenter.step(moved) == 5
+    assert (truth & found).sum() / (truth | found).sum() > 0.6
+    assert set(np.unique(segmenter.step(moved))) == {0, 5}
+
+
+def fake(arm: str, seed: int, exams: dict[str, float]) -> dict[str, Any]:
+    scores = {name: {"J": value, "F": value, "J&F": value} for name, value in exams.items()}
+    return {"arm": arm, "seed": seed, "exams": scores, "configuration": {"sets": {"/somewhere/davis": 1}}}
+
+
+def facts(scale: str = "small") -> dict[str, Any]:
+    whole = load_recipe("smoke").configuration()
+    return {
+        "scale": scale,
+        "steps": 9,
+        "recipe": whole,
+        "cutouts": 3,
+        "photographs": 4,
+        "synthetic_videos": 5,
+        "changes": {},
+    }
+
+
+def test_the_ablation_table_stands_beside_the_papers_and_says_what_disagrees(tmp_path: Path) -> None:
+    from ablation_report import BASELINES, PAPER, write_report
+    from experiment import Exam
+
+    drop = {"no_appearance": -0.2, "unimodal": 0.1}
+    results = [
+        fake(arm, seed, {"davis": 0.5 + drop.get(arm, 0.0) + 0.01 * seed + 0.003 * seed * (arm == "softmax")})
+        for arm in (*PAPER, *BASELINES)
+        for seed in range(1 if arm == "copy" else 3)
+    ]
+    write_report(tmp_path, results, [Exam("davis", tmp_path, "davis2016")], facts())
+    text = (tmp_path / "agame_ablation.md").read_text()
+    assert "| No appearance module | 50.0 | -16.0 | 0.310 ± 0.025 | -0.200 ± 0.000 |" in text
+    assert "worse than the full model, as in the paper: No appearance module." in text
+    assert "Better, against the paper: Unimodal appearance." in text
+    assert "First mask copied" in text
+    assert "/somewhere" not in (tmp_path / "agame_ablation.json").read_text()
+    assert (tmp_path / "agame_ablation.svg").read_text().count("<circle") == 3 * (len(PAPER) + 2) + 1
+
+
+def test_the_effect_table_compares_arms_seed_by_seed(tmp_path: Path) -> None:
+    from effect_report import ARMS, write_report
+    from experiment import Exam
+
+    gain = {"real_and_rich": 0.1, "rich": -0.05}
+    results = [
+        fake(arm, seed, {"davis": 0.4 + gain.get(arm, 0.0) + 0.1 * seed + 0.01 * (arm == "rich") * seed})
+        for arm in ARMS
+        for seed in range(3)
+    ]
+    write_report(tmp_path, results, Exam("davis", tmp_path, "davis2016"), facts())
+    text = (tmp_path / "synth_effect.md").read_text()
+    assert "rich: J&F is higher than with real videos alone (+0.100 ± 0.000)" in text
+    assert "paper: J&F is not told apart from that of real videos alone" in text
+    assert "alone: J&F is lower than with real videos alone (-0.040 ± 0.025)" in text
+
+
+def test_predictions_while_scoring_equal_predictions_on_disk(tmp_path: Path, tiny_sets: dict[str, Path]) -> None:
+    from experiment import Segmented
+
+    from vosdata.evaluate.predictions import PredictionFolder
+    from vosdata.evaluate.protocols import find_protocol
+    from vosdata.evaluate.score import score_videos
+    from vosdata.infer import predict_video
+    from vosdata.models.agame import VideoSegmenter
+
+    model = AGAME(load_recipe("smoke", TINY).model.config())
+    rule, videos = find_protocol("davis2017"), open_videos(tiny_sets["alpha"])
+    for video in videos:
+        predict_video(VideoSegmenter(model), video, tmp_path, rule.prepare_truth)
+    make: Callable[[], VideoSegmenter] = lambda: VideoSegmenter(model)  # noqa: E731
+    assert score_videos(videos, Segmented(make, rule)) == score_videos(videos, PredictionFolder(tmp_path))
