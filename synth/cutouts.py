@@ -44,22 +44,40 @@ def cut_out(rgb: NDArray[np.uint8], mask: NDArray[np.uint8], name: str) -> NDArr
     Raises:
         BadFileError: the mask is empty, smaller than ``MIN_AREA`` pixels, or covers the whole picture.
     """
-    inside = without_specks(mask >= 128)
-    area = int(np.count_nonzero(inside))
-    if area == 0:
+    solid = np.greater_equal(mask, 128).view(np.uint8)
+    if not solid.any():
         raise BadFileError(f"{name}: mask is empty")
+    box = _box(solid)
+    inside = without_specks(solid[box].view(np.bool_))
+    area = int(np.count_nonzero(inside))
     if area < MIN_AREA:
         raise BadFileError(f"{name}: object has only {area} pixels, at least {MIN_AREA} are needed")
-    if area == inside.size:
+    if area == mask.size:
         raise BadFileError(f"{name}: mask covers the whole picture, so there is no object to cut out")
-    x0, y0, width, height = cv2.boundingRect(inside.astype(np.uint8))
-    box = slice(y0, y0 + height), slice(x0, x0 + width)
-    mask = np.where(inside, mask, np.minimum(mask, 127)) if _is_soft(mask) else inside * np.uint8(255)
+    rgb, mask = rgb[box], mask[box]
+    mask = np.where(inside, mask, np.minimum(mask, 127)) if _is_soft(mask) else inside.view(np.uint8) * np.uint8(255)
+    box = _box(inside.view(np.uint8))  # smaller where a speck stuck out
     rgb, mask = _bounded(rgb[box], mask[box])
-    margins = (MARGIN, MARGIN), (MARGIN, MARGIN)
-    rgb, mask = np.pad(rgb, (*margins, (0, 0))), np.pad(mask, margins)
+    rgb, mask = _with_margin(rgb), _with_margin(mask)
     alpha = mask if _is_soft(mask) else soft_edge(mask >= 128)
-    return np.dstack([_bled(rgb, mask >= 128, alpha), alpha])
+    rgba = np.empty((*alpha.shape, 4), np.uint8)
+    rgba[..., :3] = _bled(rgb, mask >= 128, alpha)
+    rgba[..., 3] = alpha
+    return rgba
+
+
+def _box(inside: NDArray[np.uint8]) -> tuple[slice, slice]:
+    """Smallest box around what is not zero in ``uint8 (h, w)``; empty where all is."""
+    x0, y0, width, height = cv2.boundingRect(inside)
+    return slice(y0, y0 + height), slice(x0, x0 + width)
+
+
+def _with_margin(array: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """``(h, w, ...)`` with ``MARGIN`` zeros on each side."""
+    height, width = array.shape[:2]
+    wider = np.zeros((height + 2 * MARGIN, width + 2 * MARGIN, *array.shape[2:]), np.uint8)
+    wider[MARGIN:-MARGIN, MARGIN:-MARGIN] = array
+    return wider
 
 
 def soft_edge(inside: NDArray[np.bool_]) -> NDArray[np.uint8]:
@@ -86,8 +104,7 @@ def without_specks(inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 def _is_soft(mask: NDArray[np.uint8]) -> bool:
     """Whether a mask has levels between outside and inside."""
-    counts = np.bincount(mask.ravel(), minlength=256)
-    return bool(counts[1:255].any())
+    return bool((mask + np.uint8(1) > 1).any())  # 255 wraps around to 0, and 0 becomes 1
 
 
 def _bounded(rgb: NDArray[np.uint8], mask: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
@@ -107,9 +124,10 @@ def _bled(rgb: NDArray[np.uint8], inside: NDArray[np.bool_], alpha: NDArray[np.u
     Pixels with no opaque one within the window keep the colour of the picture inside the object, else become black;
     they are either parts too thin to have opaque pixels or invisible.
     """
-    opaque = (alpha >= 240).astype(np.float32)
-    weight = cv2.blur(opaque, (BLEED, BLEED))[:, :, None]
-    total = cv2.blur(rgb * opaque[:, :, None], (BLEED, BLEED))
-    near = weight > 1e-4
-    mean = np.where(near, total / np.maximum(weight, 1e-4), np.where(inside[:, :, None], rgb, 0))
-    return np.where(opaque[:, :, None] > 0, rgb, np.rint(mean)).astype(np.uint8)
+    opaque = np.greater_equal(alpha, 240).view(np.uint8)
+    counts = cv2.boxFilter(opaque, cv2.CV_32F, (BLEED, BLEED), normalize=False)
+    sums = cv2.boxFilter(cv2.copyTo(rgb, opaque), cv2.CV_32F, (BLEED, BLEED), normalize=False)
+    bled = cv2.copyTo(rgb, inside.view(np.uint8))
+    edge = np.nonzero((opaque == 0) & (counts > 0))
+    bled[edge] = np.rint(sums[edge] / counts[edge][:, None])
+    return np.asarray(bled, np.uint8)

@@ -24,7 +24,7 @@ MAX_VIDEOS_PER_SHARD = 100
 MIN_SHARDS = 8
 """Small sets are cut finer, so that several workers have work."""
 
-RENDERER_VERSION = 1
+RENDERER_VERSION = 2
 """Raised whenever the same scene gives other pixels; part of the configuration, so that old and new never mix."""
 
 RENDERING_KEYS = ("num_frames", "size", "frame_rate", "quality")
