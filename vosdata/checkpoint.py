@@ -4,9 +4,10 @@ A run folder holds::
 
     recipe.yaml      the resolved recipe
     metrics.jsonl    one line per logged step
-    checkpoints/     step-00000500.safetensors ...: see vosdata/tensor_file.py for the bytes
+    checkpoints/     step-00000500.safetensors ...: see vosdata/training/tensor_file.py for the bytes
 
-There is no pointer to the last checkpoint that could go stale: the newest whole one is found by looking.
+There is no pointer to the last checkpoint that could go stale: the newest whole one is found by looking, and it tells
+all validations so far, hence which is the best.
 """
 
 import json
@@ -15,7 +16,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 from shards.atomic import sync_folder
 from shards.errors import CheckpointError
 from vosdata.recipe import Recipe, recipe_from_json
+from vosdata.training.history import History
 from vosdata.training.tensor_file import read_tensors, write_tensors
 
 if TYPE_CHECKING:
@@ -59,6 +61,9 @@ class Checkpoint:
     backbone: str = ""
     """Where the backbone's first weights came from, with their SHA-256."""
 
+    history: History = field(default_factory=History)
+    """Every validation up to this step; the best of them was of the run's best checkpoint."""
+
 
 def checkpoint_path(run: Path, step: int) -> Path:
     """Where the checkpoint after a step lies in a run folder."""
@@ -82,6 +87,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "stream": dict(checkpoint.stream),
         "counters": dict(checkpoint.counters),
         "backbone": checkpoint.backbone,
+        "validations": [list(one) for one in checkpoint.history.validations],
         "torch": str(torch.__version__),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -114,6 +120,7 @@ def load_checkpoint(path: Path, *, model_only: bool = False) -> Checkpoint:
             optimiser=_optimiser_tensors(tensors),
             counters=facts["counters"],
             backbone=facts["backbone"],
+            history=History(tuple((int(step), float(J)) for step, J in facts.get("validations", ()))),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"checkpoint {path}: its description lacks or garbles {error}") from error
@@ -152,40 +159,56 @@ def newest_checkpoint(run: Path, *, model_only: bool = False) -> tuple[Checkpoin
     return None, problems
 
 
-def remove_old_checkpoints(run: Path, keep: int) -> None:
-    """Deletes all but the ``keep`` newest checkpoints; call it after a newer one is safely in place."""
-    old = list_checkpoints(run)[keep:]
+def remove_old_checkpoints(run: Path, keep: int, history: History = History()) -> None:  # noqa: B008  (it is frozen)
+    """Deletes all but the ``keep`` newest checkpoints and the best; call it after a newer one is safely in place.
+
+    What was the best for any of the newest stays, so that whichever of them is found whole, its best is there.
+    """
+    paths = list_checkpoints(run)
+    best = {found[0] for path in paths[:keep] if (found := history.until(step_of(path)).best)}
+    old = [path for path in paths[keep:] if step_of(path) not in best]
     for path in old:
         path.unlink()
     if old:
         sync_folder(run / FOLDER)
 
 
-def open_checkpoint(path: Path) -> Checkpoint:
-    """Reads the model part of a checkpoint file, or of the newest whole checkpoint in a run folder.
+def open_checkpoint(path: Path, which: Literal["best", "last"] = "best") -> Checkpoint:
+    """Reads the model part of a checkpoint file, or of a run folder's chosen checkpoint.
 
-    Damaged newer checkpoints of a run folder are passed over with a warning.
+    That is the best of those that were validated, where the run was validated at all, else the last. Checkpoints that
+    cannot be used are passed over with a warning.
+
+    Args:
+        path: the file or the run folder.
+        which: ``"last"`` takes the newest whole checkpoint of a run folder, whatever its validations say.
 
     Raises:
         CheckpointError: there is no such file or folder, or nothing usable in it.
     """
     if not path.is_dir():
         return load_checkpoint(path, model_only=True)
-    checkpoint, problems = newest_checkpoint(path, model_only=True)
-    for problem in problems:
-        warnings.warn(problem, stacklevel=3)
-    if checkpoint is None:
+    newest, problems = newest_checkpoint(path, model_only=True)
+    if newest is None:
         raise CheckpointError(
             f"no checkpoint in {path}: expected {path / FOLDER}/step-*.safetensors, as vosdata train writes"
         )
-    return checkpoint
+    chosen, best = newest, newest.history.best
+    if which == "best" and best is not None and best[0] != newest.step:
+        try:
+            chosen = load_checkpoint(checkpoint_path(path, best[0]), model_only=True)
+        except CheckpointError as error:
+            problems.append(f"{error}; taking step {newest.step} instead, though step {best[0]} was better")
+    for problem in problems:
+        warnings.warn(problem, stacklevel=3)
+    return chosen
 
 
 def load_model(path: str | Path, device: str = "cpu") -> "tuple[AGAME, Recipe]":
     """Makes the network of a checkpoint, ready to segment.
 
     Args:
-        path: a checkpoint file, or a run folder, of which the newest whole checkpoint is taken.
+        path: a checkpoint file, or a run folder, of which the best checkpoint is taken; without validation the last.
         device: where the network goes, e.g. ``"cuda"``.
 
     Returns:

@@ -66,6 +66,22 @@ def parse_weight(value: object) -> object:
     return weight
 
 
+def parse_selection(value: object) -> object:
+    """Reads which sequences are meant: ``all``, how many, a share of them below 1, their names, or a file of names.
+
+    Raises:
+        ValueError: it is none of them.
+    """
+    whole = isinstance(value, int) and not isinstance(value, bool) and value > 0
+    share = isinstance(value, float) and 0 < value < 1
+    names = isinstance(value, list) and bool(value) and all(isinstance(name, str) and name for name in value)
+    if whole or share or names or (isinstance(value, str) and value):
+        return value
+    raise ValueError(
+        "should be all, a number of sequences, a share between 0 and 1, a list of names, or a file of names"
+    )
+
+
 Size = Annotated[
     tuple[int, int], BeforeValidator(parse_size), PlainSerializer(lambda size: f"{size[0]}x{size[1]}", return_type=str)
 ]
@@ -75,6 +91,7 @@ Changing = dict[str, list[list[int | float]]]
 
 Weight = Annotated[float | Literal["size"] | Changing, BeforeValidator(parse_weight)]
 Number = PositiveFloat | Changing
+Selection = Annotated[int | float | list[str] | str, BeforeValidator(parse_selection)]
 Share = Annotated[float, Field(gt=0, le=1)]
 
 
@@ -273,6 +290,9 @@ class TrainRecipe(Section):
     init_from: str | None = None
     """Checkpoint or run folder whose weights training starts from; null to start from the backbone's weights."""
 
+    init_with: Literal["best", "last"] = "best"
+    """Which checkpoint of a run folder: the best, where the run was validated, or the last (published code)."""
+
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """``auto``: bfloat16 autocast on CUDA, float32 on the CPU."""
 
@@ -280,8 +300,43 @@ class TrainRecipe(Section):
     """Determines the fresh layers' weights and the order of all draws."""
 
 
+class ValidationRecipe(Section):
+    """Sequences that are held out of training and scored during it; they choose the best checkpoint, and when to stop.
+
+    Each is segmented from its first mask and scored as ``vosdata eval`` does (protocol davis2017); J is the mean over
+    objects. Training never draws them, from whatever set: editions of one dataset share their sequences.
+    """
+
+    sets: list[str] = []
+    """Shard sets, named as in ``data.sets``; none: nothing is held out, and the last checkpoint is the result."""
+
+    sequences: Selection = "all"
+    """Which of them: ``all``, how many of each set, a share between 0 and 1, a list of names, or a file of names.
+
+    Numbers and shares choose among the sequences that can be scored, by a hash of ``seed`` and name.
+    """
+
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    """Of that choice; apart from ``train.seed``, so that several trainings are measured on the same sequences."""
+
+    every_epochs: PositiveInt = 1
+    """Epochs between validations. The last step is validated too."""
+
+    every_steps: PositiveInt | None = None
+    """Steps between validations, instead of epochs."""
+
+    patience: PositiveInt | None = None
+    """Validations in a row without a better J after which training stops early; null for never."""
+
+    max_frames: Annotated[int, Field(ge=3)] | None = None
+    """Frames of each sequence that are looked at, from its first; null for all."""
+
+    size: Literal["training", "stored"] = "training"
+    """Size at which sequences are segmented and scored: ``data.size``, or the one at which they are stored."""
+
+
 class RunRecipe(Section):
-    """How the work is carried out; none of it changes the result."""
+    """How the work is carried out; none of it changes the result, but for rounding."""
 
     threads: PositiveInt = 2
     """Threads per rank that read and decode."""
@@ -295,6 +350,18 @@ class RunRecipe(Section):
     log_every: PositiveInt = 10
     """Steps between lines of ``metrics.jsonl``."""
 
+    tensorboard: bool = False
+    """Whether logged steps and validations also go to TensorBoard; needs ``pip install vosdata[tensorboard]``."""
+
+    deterministic: bool = False
+    """Whether only deterministic algorithms are used, so that two runs on one kind of GPU give the same bits.
+
+    Slower; an operation that has no such algorithm is an error. On a CPU runs repeat to the bit without it.
+    """
+
+    compute_threads: PositiveInt | None = None
+    """PyTorch's threads in each operation on the CPU; null leaves its choice. Tiny networks train fastest with 1."""
+
 
 class Recipe(Section):
     """Data, model and training of one run."""
@@ -306,6 +373,7 @@ class Recipe(Section):
     data: DataRecipe
     loss: LossRecipe = LossRecipe()
     train: TrainRecipe
+    validation: ValidationRecipe = ValidationRecipe()
     run: RunRecipe = RunRecipe()
 
     def configuration(self) -> dict[str, Any]:

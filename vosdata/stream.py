@@ -13,12 +13,15 @@ iteration goes on behind it.
 """
 
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
 from shards.errors import HelperError
+from shards.reader import ShardSet
+from shards.remote.location import locate, shown
 from vosdata.batch import SnippetBatch
 from vosdata.streaming.curriculum import Value
 from vosdata.streaming.decode import ReadAhead, SnippetDecoder
@@ -66,6 +69,7 @@ class SnippetStream:
         reverse: float = 0.0,
         later: LaterObjects = "given",
         shuffle_window: int | WindowMode = "auto",
+        exclude: Mapping[str, Collection[str]] | None = None,
     ) -> None:
         """Opens the shard sets and finds what can be drawn; decodes nothing yet.
 
@@ -109,6 +113,8 @@ class SnippetStream:
                 both leave objects that were not drawn in the background.
             shuffle_window: shuffle the records of this many shards at a time, so that few are open or cached; or of
                 ``"all"`` shards. ``"auto"``: of all, but of 8 at a time in a set whose shards are fetched into a cache.
+            exclude: path of a set, as in ``sets``, to names of sequences that are never drawn from it, such as those
+                that are held out for validation. Names that the set does not have are passed over.
 
         Raises:
             ShardError: a path holds no complete shard set, a set has no eligible snippet, or its frame rate is needed
@@ -136,7 +142,7 @@ class SnippetStream:
             later,
         )
         order_settings = OrderSettings(rule, seed, epoch_size, shuffle, flip, shuffle_window)
-        self._order = SnippetOrder(opened, weights, order_settings)
+        self._order = SnippetOrder(opened, weights, order_settings, _excluded(opened, exclude or {}))
         self._augmentation: Augmentation | None = None if augment is None else open_augmentation(augment, snippet)
         self._batch, self._rank, self._num_ranks = batch, rank, num_ranks
         self._threads = threads
@@ -291,3 +297,17 @@ class SnippetStream:
         frames = torch.from_numpy(raw.frames).permute(0, 1, 4, 2, 3)  # (B, T, H, W, 3) -> (B, T, 3, H, W)
         masks, annotated = torch.from_numpy(raw.masks), torch.from_numpy(raw.annotated)
         return SnippetBatch(frames, masks, annotated, raw.keys, epoch, position)
+
+
+def _excluded(sets: list[ShardSet], exclude: Mapping[str, Collection[str]]) -> list[Collection[str]]:
+    """The excluded sequences of each set.
+
+    Raises:
+        ValueError: something is excluded from a set that is not there.
+    """
+    places = {path: locate(path) for path in exclude}
+    named = {str(place) if isinstance(place, Path) else shown(place): exclude[path] for path, place in places.items()}
+    strangers = sorted(named.keys() - {str(shard_set.path) for shard_set in sets})
+    if strangers:
+        raise ValueError(f"exclude names sets that are not drawn from: {', '.join(strangers)}")
+    return [named.get(str(shard_set.path), ()) for shard_set in sets]

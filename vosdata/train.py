@@ -1,15 +1,17 @@
 """The training loop: stream, forward, loss, step; metrics and checkpoints; and going on exactly where a run was cut.
 
 Everything that a step does follows from the recipe, the data and the number of the step; a checkpoint holds weights,
-batch statistics, Adam's state and the stream's position. So on a CPU, with the same number of PyTorch threads, a run
-that was cut anywhere ends with the same bits as one that was not; and ranks only share out the work of a step.
+batch statistics, Adam's state, the stream's position and how the validations went. So on a CPU, with the same number of
+PyTorch threads and of ranks, a run that was cut anywhere ends with the same bits as one that was not; and ranks only
+share out the work of a step.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -30,15 +32,20 @@ from vosdata.checkpoint import (
 )
 from vosdata.models.agame import AGAME
 from vosdata.models.weights import load_backbone
-from vosdata.recipe import LossRecipe, Recipe
+from vosdata.recipe import Recipe
 from vosdata.stream import SnippetStream
-from vosdata.training.data import TrainingData, find_data, with_data
+from vosdata.training.computing import computing_as
+from vosdata.training.data import TrainingData, find_data, open_stream, with_data
+from vosdata.training.history import History
 from vosdata.training.interruption import Interruption, noticing_interruption
-from vosdata.training.losses import counted_pixels, pixel_loss, target_counts, target_iou
-from vosdata.training.metrics_log import MetricsLog, StepMetrics, Stopwatch
+from vosdata.training.losses import target_counts
+from vosdata.training.metrics_log import StepMetrics, Stopwatch
 from vosdata.training.ranks import Ranks, join_ranks
-from vosdata.training.run_folder import METRICS_FILE, begin_run, last_state, locked_run
+from vosdata.training.run_folder import begin_run, last_state, locked_run
+from vosdata.training.run_log import RunLog
 from vosdata.training.schedule import Schedule
+from vosdata.training.step import COUNTERS, LossSums, StepOutcome, num_counted, part_of, training_loss
+from vosdata.training.validation import HeldOutVideo, open_held_out, validate
 from vosdata.world import data_root, detect
 
 
@@ -57,6 +64,20 @@ class TrainResult:
 
     is_main: bool
     """Whether this is rank 0, the one that speaks."""
+
+    history: History = field(default_factory=History)
+    """How the validations went."""
+
+    stopped_early: bool = False
+    """Whether training ended because validation brought nothing better any more."""
+
+    counters: Mapping[str, int] = field(default_factory=dict)
+    """Snippets of the whole run from which little or nothing could be learnt, by kind."""
+
+    @property
+    def best(self) -> Path:
+        """The checkpoint to use: the best that was validated, or without validation the last."""
+        return self.checkpoint if self.history.best is None else checkpoint_path(self.out, self.history.best[0])
 
 
 def train(
@@ -93,19 +114,20 @@ def train(
         ValueError: an argument is out of range.
     """
     out = out or Path("runs") / recipe.name
-    if data:
-        recipe = with_data(recipe, data)
-    training_data = find_data(recipe.data, data_root(root))
     with ExitStack() as stack:
+        stack.enter_context(computing_as(recipe.run))
         ranks = stack.enter_context(join_ranks(detect(), device))
         tell = on_message if ranks.is_main else _say_nothing
-        stream = stack.enter_context(_open_stream(recipe, training_data, ranks))
+        if data:
+            recipe = with_data(recipe, data, tell)
+        training_data = find_data(recipe, data_root(root), tell)
+        stream = stack.enter_context(open_stream(recipe, training_data, ranks))
         if ranks.is_main:
             stack.enter_context(locked_run(out, must_exist=resume))
         checkpoint = _last_state(out, recipe, ranks, tell)
         network = AGAME(recipe.model.config(), seed=recipe.train.seed)
         backbone = _first_weights(network, recipe, weights_dir, tell) if checkpoint is None else ""
-        run = Run(recipe, out, ranks, stream, network, backbone)
+        run = Run(recipe, out, ranks, stream, network, backbone, open_held_out(training_data.held_out, recipe))
         if checkpoint is not None:
             run.go_on_from(checkpoint)
             tell(f"{out}: going on after step {run.step} of {run.schedule.last_step}")
@@ -118,7 +140,14 @@ class Run:
     """A model in training: weights, optimiser and place in the stream after some step."""
 
     def __init__(
-        self, recipe: Recipe, out: Path, ranks: Ranks, stream: SnippetStream, network: AGAME, backbone: str
+        self,
+        recipe: Recipe,
+        out: Path,
+        ranks: Ranks,
+        stream: SnippetStream,
+        network: AGAME,
+        backbone: str,
+        held_out: Sequence[HeldOutVideo] = (),
     ) -> None:
         """Readies a run for its first step.
 
@@ -129,14 +158,15 @@ class Run:
             stream: the data, at its beginning.
             network: the network with its first weights.
             backbone: where those came from.
+            held_out: the sequences of validation.
         """
         self.recipe, self.out, self.ranks, self.stream = recipe, out, ranks, stream
         self.schedule = Schedule(recipe.train, stream.epoch_size)
         self.augmentation = recipe.data.tensors.augmentation()
-        self.backbone = backbone
-        self.step = 0
+        self.backbone, self.held_out = backbone, held_out
+        self.step, self.history = 0, History()
         self.batches = _without_end(stream)
-        self.uncounted_snippets = torch.zeros((), dtype=torch.int64, device=ranks.device)
+        self.counts = torch.zeros(len(COUNTERS), dtype=torch.int64, device=ranks.device)
         self.network = network.to(ranks.device).train()
         self.model = ranks.parallel(self.network)
         self.parameters = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
@@ -158,45 +188,68 @@ class Run:
             self.stream.load_state_dict(checkpoint.stream)
         except ValueError as error:
             raise ConflictError(f"{self.out} was trained on other data: {error}; choose another --out") from error
-        self.step, self.backbone = checkpoint.step, checkpoint.backbone
-        self.uncounted_snippets.fill_(checkpoint.counters["uncounted_snippets"])
+        self.step, self.backbone, self.history = checkpoint.step, checkpoint.backbone, checkpoint.history
+        self.counts.copy_(torch.tensor([checkpoint.counters.get(name, 0) for name in COUNTERS]))
+
+    @property
+    def stopped_early(self) -> bool:
+        """Whether validation brought nothing better for so long that training is over."""
+        return self.history.is_exhausted(self.recipe.validation.patience)
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """Snippets of the whole run from which little or nothing could be learnt; waits for the device."""
+        return dict(zip(COUNTERS, self.counts.tolist(), strict=True))
 
     def to_the_end(
         self,
-        log: MetricsLog | None,
+        log: RunLog | None,
         interruption: Interruption,
         on_step: Callable[[StepMetrics, int], None] | None,
         tell: Callable[[str], None],
     ) -> TrainResult:
-        """Trains until the schedule's last step, or until it is interrupted."""
+        """Trains until the schedule's last step, until validation stops it, or until it is interrupted."""
         options, last = self.recipe.run, self.schedule.last_step
         watch = Stopwatch()
         pending: list[StepOutcome] = []
-        while self.step < last:
+        while self.step < last and not self.stopped_early:
             with watch.waiting():
                 batch = next(self.batches)
             pending.append(self.train_on(batch))
             watch.num_frames += batch.annotated.numel() * self.ranks.num_ranks
             at_log = self.step % options.log_every == 0 or self.step == last
+            at_validation = bool(self.held_out) and self.schedule.validates(self.step, self.recipe.validation)
             # Asking the other ranks waits for them, so it happens only where they are waited for anyhow.
             stop = (self.ranks.num_ranks == 1 or at_log) and self.ranks.agree(interruption.asked)
-            at_checkpoint = self.step % options.checkpoint_every == 0 or self.step == last or stop
+            at_checkpoint = self.step % options.checkpoint_every == 0 or self.step == last or at_validation or stop
             if at_log or at_checkpoint:
-                metrics = self._measure(pending, watch)
+                metrics = self._measure(pending, watch, log)
                 pending.clear()
                 if at_log and log is not None:
                     log.write(metrics)
                 if at_log and on_step is not None and self.ranks.is_main:
                     on_step(metrics, last)
+            if at_validation:
+                self._validate(log, tell)
             if at_checkpoint:
                 self._save(log)
             if stop:
                 self.ranks.agree(True)  # no rank leaves, and has the others ended, before the checkpoint is written
                 tell(f"interrupted after step {self.step} of {last}; the same call goes on from there")
                 raise KeyboardInterrupt
-        return TrainResult(self.out, checkpoint_path(self.out, self.step), self.step, self.ranks.is_main)
+            if at_validation:
+                watch.lap()  # what comes next is the speed of training alone
+        return TrainResult(
+            self.out,
+            checkpoint_path(self.out, self.step),
+            self.step,
+            self.ranks.is_main,
+            self.history,
+            self.stopped_early,
+            self.counters,
+        )
 
-    def train_on(self, batch: SnippetBatch) -> "StepOutcome":
+    def train_on(self, batch: SnippetBatch) -> StepOutcome:
         """Takes one optimiser step on a batch, without waiting for the device."""
         self.step += 1
         counts = None if self.recipe.data.objects == "one" else target_counts(batch.masks).tolist()  # on the CPU still
@@ -215,17 +268,15 @@ class Run:
             with self.ranks.keeping_gradients(self.model, part.stop < len(batch)):
                 sums = self._learn(part_of(batch, part), None if counts is None else counts[part], num_pixels)
             row += torch.stack(sums.as_row())
-            self.uncounted_snippets += self.ranks.add_up(sums.uncounted_snippets)
+            self.counts += self.ranks.add_up(sums.counts)
         largest = self.recipe.train.clip_gradient or math.inf  # infinity measures and leaves the gradient as it is
         gradient_norm = nn.utils.clip_grad_norm_(self.parameters, largest)
         self.optimiser.step()
         return StepOutcome(self.step, batch.keys, torch.cat([gradient_norm.double()[None], row]))
 
-    def _learn(self, part: SnippetBatch, counts: list[int] | None, num_pixels: Tensor) -> "LossSums":
+    def _learn(self, part: SnippetBatch, counts: list[int] | None, num_pixels: Tensor) -> LossSums:
         """Adds the gradient of a part of the batch; ``num_pixels`` is what the whole step counts, over all ranks."""
-        precision = self.recipe.train.precision
-        half = precision == "bfloat16" or (precision == "auto" and self.ranks.device.type == "cuda")
-        with torch.autocast(self.ranks.device.type, torch.bfloat16, enabled=half):
+        with torch.autocast(self.ranks.device.type, torch.bfloat16, enabled=self._half):
             output = self.model(part.frames, part.masks[:, 0], counts)
         loss, sums = training_loss(
             output.log_probs, output.coarse_log_probs, part, self.recipe.loss, self.ranks, num_pixels
@@ -233,7 +284,13 @@ class Run:
         torch.autograd.backward(loss)
         return sums
 
-    def _measure(self, outcomes: "list[StepOutcome]", watch: Stopwatch) -> StepMetrics:
+    @property
+    def _half(self) -> bool:
+        """Whether convolutions compute in bfloat16."""
+        precision = self.recipe.train.precision
+        return precision == "bfloat16" or (precision == "auto" and self.ranks.device.type == "cuda")
+
+    def _measure(self, outcomes: list[StepOutcome], watch: Stopwatch, log: RunLog | None) -> StepMetrics:
         """Fetches what the steps since the last call gave, and checks it; the only place that waits for the device.
 
         Returns:
@@ -245,11 +302,7 @@ class Run:
         rows = self.ranks.add_up(torch.stack([outcome.row for outcome in outcomes])).tolist()
         for outcome, row in zip(outcomes, rows, strict=True):
             if not all(map(math.isfinite, row)):
-                raise TrainingError(
-                    f"step {outcome.step}: loss or gradient is not finite (loss sums {row[1]} fine, {row[2]} coarse, "
-                    f"gradient norm {row[0]}) for the snippets {', '.join(outcome.keys)}; look at them or lower "
-                    "train.learning_rate. Checkpoints of earlier steps are whole"
-                )
+                self._refuse(outcome, row, log)
         norm, fine, coarse, num_pixels, iou, num_frames = rows[-1]
         fine, coarse = fine / max(num_pixels, 1), coarse / max(num_pixels, 1)
         epoch, position = self.schedule.place(self.step)
@@ -265,12 +318,36 @@ class Run:
             gradient_norm=norm / self.ranks.num_ranks,
             learning_rate=self.schedule.learning_rate(self.step),
             num_pixels=int(num_pixels),
-            uncounted_snippets=int(self.uncounted_snippets),
+            **self.counters,
             frames_per_second=frames_per_second,
             data_wait=data_wait,
+            validation_J=self.history.newest[1] if self.history.newest else None,
         )
 
-    def _save(self, log: MetricsLog | None) -> None:
+    def _refuse(self, outcome: StepOutcome, row: list[float], log: RunLog | None) -> NoReturn:
+        """Ends a training whose numbers are not finite; all ranks come here together."""
+        keys = [key for share in self.ranks.gather(outcome.keys) for key in share]
+        if log is not None:
+            log.event(outcome.step, "not_finite", loss=str(row[1] + row[2]), gradient_norm=str(row[0]), keys=keys)
+        raise TrainingError(
+            f"step {outcome.step}: loss or gradient is not finite (loss sums {row[1]} fine, {row[2]} coarse, "
+            f"gradient norm {row[0]}) for the snippets {', '.join(keys)}; look at them or lower "
+            "train.learning_rate. Checkpoints of earlier steps are whole"
+        )
+
+    def _validate(self, log: RunLog | None, tell: Callable[[str], None]) -> None:
+        """Scores the held-out sequences, and notes what that says of this step."""
+        found = validate(self.network, self.held_out, self.ranks, self._half)
+        self.history = self.history.then(self.step, found.J)
+        if log is not None:
+            log.validation(self.step, found, self.history)
+        if self.stopped_early and self.history.best is not None:
+            num_worse, (step, best) = self.history.num_since_best, self.history.best
+            tell(f"stopping early after step {self.step}: {num_worse} validations below J {best:.4f} of step {step}")
+            if log is not None:
+                log.event(self.step, "stopped_early", best_step=step, best_J=best, num_validations=num_worse)
+
+    def _save(self, log: RunLog | None) -> None:
         """Writes a checkpoint on rank 0, after the lines that it stands for, and then removes old ones."""
         if log is None:
             return
@@ -281,105 +358,12 @@ class Run:
             stream=self.stream.state_dict(),
             model=self.network.state_dict(),
             optimiser=optimiser_tensors(self.optimiser, self.network),
-            counters={"uncounted_snippets": int(self.uncounted_snippets)},
+            counters=self.counters,
             backbone=self.backbone,
+            history=self.history,
         )
         save_checkpoint(checkpoint_path(self.out, self.step), checkpoint)
-        remove_old_checkpoints(self.out, self.recipe.run.keep)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class LossSums:
-    """What this rank's share of a batch adds to the step's measures; all without gradient."""
-
-    fine: Tensor
-    """Sum of the final segmentation's cross-entropy, ()."""
-
-    coarse: Tensor
-    """Sum of the coarse segmentation's cross-entropy, ()."""
-
-    num_pixels: Tensor
-    """Pixels that both sums count, ()."""
-
-    iou: Tensor
-    """Sum of J over the targets of annotated frames after the first, ()."""
-
-    num_frames: Tensor
-    """How many such targets in frames, ()."""
-
-    uncounted_snippets: Tensor
-    """Snippets without a counted pixel, ()."""
-
-    def as_row(self) -> list[Tensor]:
-        """The sums that make up a line of metrics."""
-        return [one.double() for one in (self.fine, self.coarse, self.num_pixels, self.iou, self.num_frames)]
-
-
-def part_of(batch: SnippetBatch, part: slice) -> SnippetBatch:
-    """Some snippets of a batch; they share its memory."""
-    frames, masks, annotated = batch.frames[part], batch.masks[part], batch.annotated[part]
-    return replace(batch, frames=frames, masks=masks, annotated=annotated, keys=batch.keys[part])
-
-
-def num_counted(batch: SnippetBatch, recipe: LossRecipe) -> Tensor:
-    """How many pixels of a batch the losses count, int64 ()."""
-    first = _first_counted_frame(recipe)
-    return counted_pixels(batch.masks[:, first:], batch.annotated[:, first:], recipe.void).sum()
-
-
-def _first_counted_frame(recipe: LossRecipe) -> int:
-    return 0 if recipe.void == "published" else 1  # frame 0 is given, and echoed: there is nothing to learn from it
-
-
-def training_loss(
-    log_probs: Tensor,
-    coarse_log_probs: Tensor,
-    batch: SnippetBatch,
-    recipe: LossRecipe,
-    ranks: Ranks,
-    num_pixels: Tensor | None = None,
-) -> tuple[Tensor, LossSums]:
-    """The loss of a step, or a part of it: weighted sum of the final and the coarse segmentation's cross-entropy.
-
-    The mean runs over the counted pixels of all ranks. Gradients are averaged over ranks afterwards, hence the factor.
-
-    Args:
-        log_probs: float (B, T, M + 1, H, W), final segmentation.
-        coarse_log_probs: float (B, T, M + 1, H, W), coarse segmentation.
-        batch: the batch, on the same device.
-        recipe: weights, and what counts.
-        ranks: the trainers.
-        num_pixels: counted pixels of the whole step over all ranks, (); None where this batch is all of a rank's step.
-
-    Returns:
-        The loss (), with its graph, and this rank's sums.
-    """
-    first = _first_counted_frame(recipe)
-    masks, annotated = batch.masks[:, first:], batch.annotated[:, first:]
-    fine = pixel_loss(log_probs[:, first:], masks, annotated, recipe.void)
-    coarse = pixel_loss(coarse_log_probs[:, first:], masks, annotated, recipe.void)
-    weighted = recipe.fine_weight * fine.total + recipe.coarse_weight * coarse.total
-    total = ranks.add_up(fine.count) if num_pixels is None else num_pixels
-    loss = weighted * ranks.num_ranks / total.clamp(min=1)
-    with torch.no_grad():
-        iou = target_iou(log_probs, batch.masks, batch.annotated)
-        counted = counted_pixels(masks, annotated, recipe.void)
-        uncounted = (~counted.flatten(1).any(1)).sum()
-    return loss, LossSums(fine.total.detach(), coarse.total.detach(), fine.count, iou.total, iou.count, uncounted)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class StepOutcome:
-    """A step whose measures may still be under way on the device."""
-
-    step: int
-    """Number of the step."""
-
-    keys: list[str]
-    """Snippets of this rank."""
-
-    row: Tensor
-    """float64 (6): gradient norm, then :meth:`LossSums.as_row`."""
+        remove_old_checkpoints(self.out, self.recipe.run.keep, self.history)
 
 
 def _last_state(out: Path, recipe: Recipe, ranks: Ranks, tell: Callable[[str], None]) -> Checkpoint | None:
@@ -391,40 +375,20 @@ def _last_state(out: Path, recipe: Recipe, ranks: Ranks, tell: Callable[[str], N
     return checkpoint or load_checkpoint(checkpoint_path(out, step))
 
 
-def _open_stream(recipe: Recipe, data: TrainingData, ranks: Ranks) -> SnippetStream:
-    if recipe.train.batch % (ranks.num_ranks * recipe.train.accumulate):
-        raise ValueError(
-            f"train.batch {recipe.train.batch} cannot be shared out evenly among {ranks.num_ranks} ranks with "
-            f"train.accumulate {recipe.train.accumulate}"
-        )
-    return SnippetStream(
-        data.weights,
-        snippet=recipe.data.frames,
-        size=recipe.data.size,
-        batch=recipe.train.batch // ranks.num_ranks,
-        seed=recipe.train.seed,
-        rank=ranks.rank,
-        num_ranks=ranks.num_ranks,
-        threads=recipe.run.threads,
-        epoch_size=recipe.data.epoch_size,
-        flip=recipe.data.flip,
-        objects=recipe.data.objects,
-        later="background",
-        min_object_pixels=recipe.data.min_object_pixels,
-        gap=recipe.data.gap,
-        gap_unit=recipe.data.gap_unit,
-        reverse=recipe.data.reverse,
-        augment=recipe.data.augment,
-    )
-
-
 @contextmanager
-def _open_log(run: Run, data: TrainingData, tell: Callable[[str], None]) -> Iterator[MetricsLog]:
-    """Claims the run folder, opens metrics.jsonl where the run stands, and notes how it starts."""
+def _open_log(run: Run, data: TrainingData, tell: Callable[[str], None]) -> Iterator[RunLog]:
+    """Claims the run folder, opens its files of figures where the run stands, and notes how it starts."""
     begin_run(run.out, run.recipe, run.step)
-    log = MetricsLog(run.out / METRICS_FILE, run.step)
+    log = RunLog(run.out, run.recipe, run.step)
     try:
-        log.event(run.step, "start", device=str(run.ranks.device), num_ranks=run.ranks.num_ranks, sets=data.weights)
+        log.event(
+            run.step,
+            "start",
+            device=str(run.ranks.device),
+            num_ranks=run.ranks.num_ranks,
+            sets=data.weights,
+            held_out={one.folder: len(one.records) for one in data.held_out},
+        )
         for folder, reason in data.left_out.items():
             log.event(run.step, "left_out", set=folder, reason=reason)
             tell(f"warning: {folder} is left out: {reason}")
@@ -444,8 +408,9 @@ def _first_weights(network: AGAME, recipe: Recipe, weights_dir: Path | None, tel
     if recipe.train.init_from is None:
         origin = load_backbone(network, recipe.model.weights, weights_dir, tell)
         return f"{origin.source} {origin.sha256}".strip()
-    checkpoint = open_checkpoint(Path(recipe.train.init_from))
+    checkpoint = open_checkpoint(Path(recipe.train.init_from), recipe.train.init_with)
     load_weights(network, checkpoint.model, recipe.train.init_from)
+    tell(f"starting from {recipe.train.init_from} after step {checkpoint.step}")
     return f"{recipe.train.init_from} after step {checkpoint.step}; {checkpoint.backbone}"
 
 

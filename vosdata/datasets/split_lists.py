@@ -49,11 +49,16 @@ def read_split_lists(root: Path) -> list[ListedSplits]:
 
 def _read_folder(folder: Path) -> dict[str, tuple[Path, tuple[str, ...]]]:
     paths = sorted(path for path in folder.glob("*.txt") if is_visible(path.name) and path.is_file())
-    return {path.stem: (path, _read_list(path)) for path in paths}
+    return {path.stem: (path, read_names(path)) for path in paths}
 
 
-def _read_list(path: Path) -> tuple[str, ...]:
-    """Sequences that a list names, in its order, each once."""
+def read_names(path: Path) -> tuple[str, ...]:
+    """Sequences that a list names, in its order, each once.
+
+    Raises:
+        DatasetError: it is not text, or a line names no sequence.
+        OSError: it cannot be read.
+    """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError:

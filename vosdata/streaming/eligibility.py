@@ -11,7 +11,8 @@ Pixels at training size are counted from the stored areas, so no picture is open
 never drawn.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 from shards.errors import ShardError
 from shards.index import IndexBatch, IndexEntry
 from shards.reader import ShardSet
+from shards.writer import key_of
 from vosdata.opening import open_shard_set
 from vosdata.streaming.curriculum import Value
 from vosdata.streaming.snippet import GapUnit, ObjectsMode, SnippetRule, read_gap, read_objects
@@ -86,8 +88,8 @@ def large_enough(entry: IndexEntry, rule: SnippetRule) -> NDArray[np.bool_]:
     return entry.areas >= stored_area(rule.min_object_pixels, rule, entry.height, entry.width)
 
 
-def eligible_records(shard_set: ShardSet, rule: SnippetRule) -> NDArray[np.int64]:
-    """Returns the indices of all records that have an eligible snippet, ascending.
+def eligible_records(shard_set: ShardSet, rule: SnippetRule, exclude: Collection[str] = ()) -> NDArray[np.int64]:
+    """Returns the indices of all records that have an eligible snippet, ascending, but those of excluded sequences.
 
     They are eligible at the smallest gap that the rule ever asks for, played forwards. Works on whole columns of the
     index, so a million records take about a second.
@@ -100,7 +102,17 @@ def eligible_records(shard_set: ShardSet, rule: SnippetRule) -> NDArray[np.int64
     for batch in shard_set.index.batches():
         found.append(first + np.flatnonzero(_records_with_a_start(batch, rule, gap)))
         first += batch.num_rows
-    return np.concatenate(found)
+    records = np.concatenate(found)
+    return records[~np.isin(records, _records_of(shard_set, exclude))] if exclude else records
+
+
+def _records_of(shard_set: ShardSet, sequences: Collection[str]) -> list[int]:
+    """Indices of the records that hold these sequences, as far as the set has them."""
+    found = []
+    for sequence in sequences:
+        with suppress(KeyError):
+            found.append(shard_set.find(key_of(sequence)))
+    return found
 
 
 def _records_with_a_start(batch: IndexBatch, rule: SnippetRule, gap: int) -> NDArray[np.bool_]:
@@ -143,6 +155,7 @@ def eligible_count(
     min_object_pixels: int = 25,
     gap: Value | tuple[Value, Value] = 1,
     gap_unit: GapUnit = "frames",
+    exclude: Collection[str] = (),
 ) -> int:
     """Number of records of a shard set that a stream with these settings would draw from. Reads only the index.
 
@@ -154,6 +167,7 @@ def eligible_count(
         min_object_pixels: as in ``SnippetStream``.
         gap: as in ``SnippetStream``.
         gap_unit: as in ``SnippetStream``.
+        exclude: names of sequences that are not drawn.
 
     Raises:
         ShardError: there is no complete shard set at the path, or its frame rate is needed and unknown.
@@ -162,7 +176,7 @@ def eligible_count(
     shard_set = open_shard_set(path)
     size = size or common_size([shard_set])
     rule = SnippetRule(snippet, size, read_objects(objects), min_object_pixels, read_gap(gap), gap_unit)
-    return len(eligible_records(shard_set, rule))
+    return len(eligible_records(shard_set, rule, exclude))
 
 
 def common_size(sets: list[ShardSet]) -> tuple[int, int]:
@@ -185,18 +199,20 @@ def _sizes(shard_set: ShardSet) -> Iterator[tuple[int, int]]:
     yield from (divmod(size, 2**32) for size in np.unique(both).tolist())
 
 
-def require_eligible(shard_set: ShardSet, rule: SnippetRule) -> NDArray[np.int64]:
+def require_eligible(shard_set: ShardSet, rule: SnippetRule, exclude: Collection[str] = ()) -> NDArray[np.int64]:
     """As :func:`eligible_records`, but an empty result is an error that says what is missing.
 
     Raises:
         ShardError: the set has no eligible snippet; the message names the set and why.
     """
-    records = eligible_records(shard_set, rule)
+    records = eligible_records(shard_set, rule, exclude)
     if len(records):
         return records
     longest = int(shard_set.index.num_frames.max(initial=0))
     room = 1 + (rule.num_frames - 1) * rule.lowest_gap(frame_rate(shard_set, rule))
-    if longest < room:
+    if exclude and len(eligible_records(shard_set, rule)):
+        why = "every sequence that could be drawn is excluded"
+    elif longest < room:
         spread = "" if room == rule.num_frames else f" and spans {room} at its smallest gap"
         why = f"a snippet takes {rule.num_frames} frames{spread}, but its longest sequence has {longest}"
     elif not len(eligible_records(shard_set, replace(rule, num_frames=1, min_object_pixels=1))):

@@ -13,7 +13,7 @@ by how often each set was drawn (:class:`Origin`).
 """
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -119,7 +119,13 @@ class Origin:
 class SnippetOrder:
     """Maps positions to snippets. Picklable; holds one index array per set and the tables of the interleave."""
 
-    def __init__(self, sets: Sequence[ShardSet], weights: Sequence[Value] | None, settings: OrderSettings) -> None:
+    def __init__(
+        self,
+        sets: Sequence[ShardSet],
+        weights: Sequence[Value] | None,
+        settings: OrderSettings,
+        excluded: Sequence[Collection[str]] | None = None,
+    ) -> None:
         """Finds the eligible records of each set.
 
         Args:
@@ -127,6 +133,7 @@ class SnippetOrder:
             weights: one weight per set, which may change with the position; None weighs each set by its number of
                 eligible records.
             settings: everything else.
+            excluded: for each set the names of sequences that are never drawn; None for none.
 
         Raises:
             ShardError: a set has no eligible snippet, or its frame rate is needed and unknown.
@@ -138,7 +145,12 @@ class SnippetOrder:
         digest_coordinates(settings.seed, 0, 0, "order")  # refuses a seed that does not fit
         self.sets = tuple(sets)
         self.settings = settings
-        self.eligible = tuple(require_eligible(shard_set, settings.rule) for shard_set in sets)
+        self.excluded = tuple(tuple(sorted(set(names))) for names in excluded or [()] * len(self.sets))
+        """For each set the names of sequences that are never drawn, ascending."""
+        self.eligible = tuple(
+            require_eligible(shard_set, settings.rule, names)
+            for shard_set, names in zip(self.sets, self.excluded, strict=True)
+        )
         """Indices of the eligible records of each set."""
         counts = [len(records) for records in self.eligible]
         self.weights: tuple[Curriculum, ...] = tuple(

@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from shards.reader import ShardSet
 from vosdata.streaming.curriculum import Curriculum
 from vosdata.streaming.mix import Origin, SnippetOrder
 
@@ -52,11 +53,20 @@ def describe_state(order: SnippetOrder, position: int, augment: str | None) -> d
 def _describe_sets(order: SnippetOrder) -> tuple[list[str], list[str], list[str]]:
     """Name, checksum and weight of every set."""
     names = [f"{one.name}/{one.split}" for one in order.sets]
-    contents = [one.description["checksum"] for one in order.sets]
+    contents = [_content(one, excluded) for one, excluded in zip(order.sets, order.excluded, strict=True)]
     if all(weight.constant for weight in order.weights):
         shares = order.interleave.segments[0].shares
         return names, contents, [f"{share}/{sum(shares)}" for share in shares]
     return names, contents, [str(_describe(weight)) for weight in order.weights]
+
+
+def _content(shard_set: ShardSet, excluded: tuple[str, ...]) -> str:
+    """What a set offers: its checksum, and a hash of the sequences that are excluded, if any."""
+    checksum = str(shard_set.description["checksum"])
+    if not excluded:
+        return checksum
+    digest = hashlib.blake2b(json.dumps(excluded).encode(), digest_size=4).hexdigest()
+    return f"{checksum} without {len(excluded)} sequences ({digest})"
 
 
 def _describe(value: Curriculum | str) -> Any:

@@ -1,8 +1,7 @@
 """``metrics.jsonl``: what a run measured, one JSON object per line, in order of steps.
 
 A line of a logged step holds the keys of :class:`StepMetrics`. A line with the key ``event`` tells what happened at a
-step: ``start`` (each time the run was started or continued, with where and on what), ``left_out`` (a shard set that was
-not used, and why).
+step; :mod:`vosdata.training.run_folder` tells which there are.
 """
 
 import json
@@ -54,19 +53,28 @@ class StepMetrics:
     uncounted_snippets: int
     """Snippets of the whole run so far in which no pixel was counted: they had no part in training."""
 
+    empty_snippets: int
+    """Those whose given mask was empty, which a crop can bring about: what is learnt is that nothing is there."""
+
+    vanished_snippets: int
+    """Those whose targets no annotated frame after the first showed, so that only their absence was learnt."""
+
     frames_per_second: float
     """Frames trained per second since the last logged step, over all ranks."""
 
     data_wait: float
     """Share of that time in which this rank waited for data, 0 to 1."""
 
+    validation_J: float | None = None  # noqa: N815  (the name of the measure)
+    """J of the newest validation; None before the first."""
+
     def to_json(self) -> str:
         """One line; floats are written so that they read back equal."""
         return json.dumps(asdict(self))
 
 
-class MetricsLog:
-    """Appends lines to ``metrics.jsonl``."""
+class StepLog:
+    """Appends lines that belong to steps to a file."""
 
     def __init__(self, path: Path, step: int) -> None:
         """Opens the file, cut back to what had happened up to a step, so that a resumed run writes no line twice.
@@ -79,13 +87,10 @@ class MetricsLog:
         write_atomically(path, "".join(f"{text}\n" for _, text in kept).encode())
         self._file = path.open("a", encoding="utf-8")
 
-    def write(self, metrics: StepMetrics) -> None:
-        """Appends a logged step."""
-        self._append(metrics.to_json())
-
-    def event(self, step: int, event: str, **facts: Any) -> None:
-        """Appends what happened after a step."""
-        self._append(json.dumps({"step": step, "event": event, **facts}))
+    def append(self, line: str) -> None:
+        """Appends a line, a JSON object with the key ``step``."""
+        self._file.write(line + "\n")
+        self._file.flush()
 
     def sync(self) -> None:
         """Makes all lines durable; call it before a checkpoint that stands for them is written."""
@@ -95,13 +100,26 @@ class MetricsLog:
         """Closes the file."""
         self._file.close()
 
-    def _append(self, line: str) -> None:
-        self._file.write(line + "\n")
-        self._file.flush()
+
+class MetricsLog(StepLog):
+    """``metrics.jsonl``."""
+
+    def write(self, metrics: StepMetrics) -> None:
+        """Appends a logged step."""
+        self.append(metrics.to_json())
+
+    def event(self, step: int, event: str, **facts: Any) -> None:
+        """Appends what happened after a step."""
+        self.append(json.dumps({"step": step, "event": event, **facts}))
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Reads a run's lines, events included; a last line that was cut off is left out."""
+    """Reads the lines of ``metrics.jsonl``, events included."""
+    return read_lines(path)
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Reads the lines of a file of steps, from the first; one that was cut off is left out."""
     return [json.loads(text) for _, text in _lines(path)]
 
 

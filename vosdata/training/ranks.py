@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
@@ -45,6 +46,20 @@ class Ranks:
     def from_main(self, number: int) -> int:
         """Rank 0's number, on every rank."""
         return int(self.add_up(torch.tensor(number if self.is_main else 0, device=self.device)).item())
+
+    def gather(self, share: Any) -> list[Any]:
+        """What every rank has to say, by rank, on every rank; any picklable value."""
+        if self.num_ranks == 1:
+            return [share]
+        shares: list[Any] = [None] * self.num_ranks
+        distributed.all_gather_object(shares, share)
+        return shares
+
+    def share_buffers(self, model: nn.Module) -> None:
+        """Gives every rank rank 0's batch statistics, those that a checkpoint holds; gradients keep weights equal."""
+        if self.num_ranks > 1:
+            for buffer in model.buffers():
+                distributed.broadcast(buffer, 0)
 
     def parallel(self, model: nn.Module) -> nn.Module:
         """Wraps a model so that gradients are averaged over the ranks; batch norm stays each rank's own."""

@@ -8,10 +8,10 @@ A run folder holds::
     checkpoints/        step-00000500.safetensors ...: the newest, and the best of those that were validated
     tensorboard/        event files, where run.tensorboard asks for them
 
-**metrics.jsonl**, read by :func:`vosdata.training.metrics_log.read_metrics`. A line without the key ``event`` is a logged
-step and has the keys of :class:`vosdata.training.metrics_log.StepMetrics`: among them ``step``, ``loss``, ``J`` (of the
-training batch, or null), ``validation_J`` (of the newest validation, or null), ``learning_rate``, ``data_wait`` (0 to 1)
-and ``frames_per_second``. A line with ``event`` has ``step`` too, and:
+**metrics.jsonl**, read by :func:`vosdata.training.metrics_log.read_metrics`. A line without the key ``event`` is a
+logged step and has the keys of :class:`vosdata.training.metrics_log.StepMetrics`: among them ``step``, ``loss``, ``J``
+(of the training batch, or null), ``validation_J`` (of the newest validation, or null), ``learning_rate``, ``data_wait``
+(0 to 1) and ``frames_per_second``. A line with ``event`` has ``step`` too, and:
 
 * ``start``: ``device``, ``num_ranks``, ``sets`` (folder to weight); each time the run was begun or gone on with;
 * ``left_out``: ``set``, ``reason``; a shard set that offers nothing;
@@ -20,9 +20,10 @@ and ``frames_per_second``. A line with ``event`` has ``step`` too, and:
 * ``stopped_early``: ``best_step``, ``best_J``, ``num_validations`` that brought nothing better;
 * ``not_finite``: ``loss``, ``gradient_norm``, ``keys``; training stopped there. Going on cuts it off again.
 
-**validation.jsonl**, read by :func:`vosdata.training.metrics_log.read_lines`: ``step``, ``set`` (folder of the shard set),
-``sequence``, ``J`` (mean over its objects), ``num_frames`` (scored ones), ``objects`` (object id, as text, to J). The
-newest evaluation is that of the last line's ``step``, the best that of the last ``validation`` event's ``best_step``.
+**validation.jsonl**, read by :func:`vosdata.training.metrics_log.read_lines`: ``step``, ``set`` (folder of the shard
+set), ``sequence``, ``J`` (mean over its objects), ``num_frames`` (scored ones), ``objects`` (object id, as text, to J).
+The newest evaluation is that of the last line's ``step``, the best that of the last ``validation`` event's
+``best_step``.
 """
 
 import fcntl
@@ -38,6 +39,8 @@ from vosdata.recipe import Recipe, load_recipe, recipe_to_yaml
 
 RECIPE_FILE = "recipe.yaml"
 METRICS_FILE = "metrics.jsonl"
+VALIDATION_FILE = "validation.jsonl"
+TENSORBOARD_DIR = "tensorboard"
 LOCK_FILE = ".lock"
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from vosdata.recipe import TrainRecipe
+from vosdata.recipe import TrainRecipe, ValidationRecipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,19 @@ class Schedule:
     def place(self, step: int) -> tuple[int, int]:
         """Epoch of a step's first snippet, and its place in that epoch."""
         return divmod((step - 1) * self.train.batch, self.epoch_size)
+
+    def validates(self, step: int, validation: ValidationRecipe) -> bool:
+        """Whether a validation is due after a step: each so many steps or whole epochs, and at the end."""
+        if step == self.last_step:
+            return True
+        if validation.every_steps is not None:
+            return step % validation.every_steps == 0
+        now, before = (self._epochs_done(one) // validation.every_epochs for one in (step, step - 1))
+        return now > before
+
+    def _epochs_done(self, step: int) -> int:
+        """Whole epochs that are over after a step."""
+        return step * self.train.batch // self.epoch_size
 
     def learning_rate(self, step: int) -> float:
         """Exponential decay by epoch: the same for all steps that begin in one epoch (paper section 3.4)."""

@@ -1,0 +1,201 @@
+"""Scoring a network on held-out sequences while it is trained.
+
+Nothing here touches what training goes on with: the network's batch statistics are only read, and nothing is drawn.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from shards.reader import ShardSet
+from vosdata.evaluate.predictions import SequenceMasks
+from vosdata.evaluate.protocols import find_protocol
+from vosdata.evaluate.score import score_sequence
+from vosdata.evaluate.truth import AnnotatedVideo
+from vosdata.frames import NumberedFrame
+from vosdata.infer import Segmenter, segment_frames
+from vosdata.models.agame import AGAME, VideoSegmenter
+from vosdata.opening import open_shard_set
+from vosdata.recipe import Recipe
+from vosdata.streaming.transforms import resize_frame, resize_mask
+from vosdata.training.held_out import HeldOut
+from vosdata.training.ranks import Ranks
+
+PROTOCOL = "davis2017"
+
+Picture = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOutVideo:
+    """A held-out sequence at the size at which it is scored; a :class:`vosdata.evaluate.truth.AnnotatedVideo`."""
+
+    shard_set: ShardSet
+    """Where it is stored."""
+
+    record: int
+    """Its place in the set."""
+
+    size: tuple[int, int] | None
+    """Height and width that it is brought to; None keeps its own."""
+
+    max_frames: int | None
+    """Frames that are looked at, from the first; None for all."""
+
+    @property
+    def name(self) -> str:
+        """Name of the sequence."""
+        return self.shard_set.entry(self.record).sequence
+
+    @property
+    def frame_numbers(self) -> list[int]:
+        """Frame numbers, rising."""
+        return [int(number) for number in self.shard_set.entry(self.record).frame_numbers[: self.max_frames]]
+
+    @property
+    def num_frames(self) -> int:
+        """Number of frames."""
+        return len(self.frame_numbers)
+
+    def frame(self, t: int) -> Picture:
+        """Frame ``t``, ``uint8 (H, W, 3)``."""
+        stored = self.shard_set.image(self.record, t)
+        if self.size is None or stored.shape[:2] == self.size:
+            return stored
+        frame = np.empty((*self.size, 3), np.uint8)
+        resize_frame(stored, frame)
+        return frame
+
+    def mask(self, t: int) -> Picture | None:
+        """Mask of frame ``t``, ``uint8 (H, W)``; None where it is unannotated."""
+        stored = self.shard_set.mask(self.record, t)
+        if stored is None or self.size is None or stored.shape == self.size:
+            return stored
+        mask = np.empty(self.size, np.uint8)
+        resize_mask(stored, mask)
+        return mask
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceJ:
+    """How well the objects of one sequence were segmented."""
+
+    set: str
+    """Folder of the shard set."""
+
+    sequence: str
+    """Name of the sequence."""
+
+    num_frames: int
+    """Number of scored frames."""
+
+    objects: dict[str, float]
+    """Object id, as text, to its J: the mean over the scored frames."""
+
+    @property
+    def J(self) -> float:  # noqa: N802  (the name of the measure)
+        """Mean over the objects."""
+        return sum(self.objects.values()) / len(self.objects)
+
+
+@dataclass(frozen=True, slots=True)
+class Validation:
+    """What one validation found."""
+
+    sequences: tuple[SequenceJ, ...]
+    """One for each scored sequence, in the order of the sets."""
+
+    seconds: float
+    """How long it took."""
+
+    @property
+    def num_objects(self) -> int:
+        """Scored objects."""
+        return sum(len(one.objects) for one in self.sequences)
+
+    @property
+    def J(self) -> float:  # noqa: N802
+        """Mean over all objects, as the benchmarks count it."""
+        return sum(value for one in self.sequences for value in one.objects.values()) / self.num_objects
+
+
+class Predicting:
+    """A network's predictions, made while they are scored; a :class:`vosdata.evaluate.predictions.Predictions`."""
+
+    def __init__(self, make_segmenter: Callable[[], Segmenter]) -> None:
+        """Takes a function that makes a fresh segmenter for each sequence."""
+        self.make_segmenter = make_segmenter
+
+    def open(self, video: AnnotatedVideo) -> SequenceMasks:
+        """Segments one sequence frame by frame, as far as masks are asked for, in rising order."""
+        if not isinstance(video, HeldOutVideo):
+            raise TypeError(f"expected a held-out video with frames, got {type(video).__name__}")
+        masks = self._segment(video)
+        reached, mask = -1, np.zeros((0, 0), np.uint8)
+
+        def read(t: int) -> Picture:
+            nonlocal reached, mask
+            while reached < t:
+                reached, mask = next(masks)
+            return mask
+
+        return read
+
+    def _segment(self, video: HeldOutVideo) -> Iterator[tuple[int, Picture]]:
+        """Yields place and mask of each frame."""
+        prepare = find_protocol(PROTOCOL).prepare_truth
+        places = {number: t for t, number in enumerate(video.frame_numbers)}
+
+        def annotation(number: int) -> Picture | None:
+            mask = video.mask(places[number])
+            return None if mask is None else prepare(mask)
+
+        frames = (NumberedFrame(number, video.frame(t)) for number, t in places.items())
+        for t, segmented in enumerate(segment_frames(self.make_segmenter(), frames, annotation)):
+            yield t, segmented.mask
+
+
+def open_held_out(held_out: Sequence[HeldOut], recipe: Recipe) -> tuple[HeldOutVideo, ...]:
+    """The held-out sequences, ready to be scored."""
+    size = recipe.data.size if recipe.validation.size == "training" else None
+    return tuple(
+        HeldOutVideo(shard_set, record, size, recipe.validation.max_frames)
+        for one in held_out
+        for shard_set in (open_shard_set(one.folder),)
+        for record in one.records
+    )
+
+
+def validate(network: AGAME, videos: Sequence[HeldOutVideo], ranks: Ranks, half: bool) -> Validation:
+    """Scores a network in training; ranks share the sequences, and all of them get the whole result.
+
+    The result is the same on any number of ranks: each has rank 0's weights and batch statistics.
+
+    Args:
+        network: in training mode, in which it is left.
+        videos: the sequences, the same on every rank.
+        ranks: the trainers.
+        half: whether convolutions run in bfloat16.
+    """
+    started = time.perf_counter()
+    ranks.share_buffers(network)
+    predictions = Predicting(lambda: VideoSegmenter(network, autocast=torch.bfloat16 if half else None))
+    network.eval()
+    try:
+        own = [_score(video, predictions) for video in videos[ranks.rank :: ranks.num_ranks]]
+    finally:
+        network.train()
+    shares = ranks.gather(own)
+    scored = [shares[i % ranks.num_ranks][i // ranks.num_ranks] for i in range(len(videos))]
+    return Validation(tuple(one for one in scored if one.objects), time.perf_counter() - started)
+
+
+def _score(video: HeldOutVideo, predictions: Predicting) -> SequenceJ:
+    """Scores one sequence; without objects where, at its size, its first mask shows none."""
+    scores = score_sequence(video, predictions, find_protocol(PROTOCOL)).objects
+    objects = {str(score.object_id): score.j.mean for score in scores}
+    return SequenceJ(str(video.shard_set.path), video.name, scores[0].num_frames if scores else 0, objects)
