@@ -18,6 +18,7 @@ from synth.textures import (
     pattern,
     round_shading,
     texture,
+    to_bytes,
 )
 
 Canvas = NDArray[np.float32]
@@ -37,14 +38,14 @@ def draw_background(rng: np.random.Generator, shape: Shape) -> NDArray[np.uint8]
     canvas = kinds[int(rng.integers(len(kinds)))](rng, shape)
     for _ in range(int(rng.choice([0, 0, 1, 2, 3, 5]))):
         _place_thing(rng, canvas)
-    gray = canvas.mean(axis=2, keepdims=True)
-    canvas = gray + rng.uniform(0.35, 1) * (canvas - gray)
+    colour = rng.uniform(0.35, 1)
+    canvas = cv2.transform(canvas, colour * np.eye(3) + (1 - colour) / 3)  # the rest is gray
     along, _ = coordinates(shape, rng.uniform(0, 2 * np.pi))
     canvas *= (1 + rng.uniform(0, 0.5) * along)[:, :, None]
     if rng.random() < 0.25:
         canvas = cv2.GaussianBlur(canvas, (0, 0), rng.uniform(0.6, 2.5))
-    canvas += rng.normal(0, rng.uniform(0.004, 0.02), (*shape, 1)).astype(np.float32)
-    return np.asarray(np.clip(canvas * 255, 0, 255), np.uint8)
+    canvas += np.float32(rng.uniform(0.004, 0.02)) * rng.standard_normal((*shape, 1), np.float32)
+    return to_bytes(canvas)
 
 
 def landscape(rng: np.random.Generator, shape: Shape) -> Canvas:

@@ -15,13 +15,14 @@ from shards.rng import generator
 from synth.backdrops import draw_background
 from synth.cutouts import cut_out
 from synth.silhouettes import draw_silhouette
-from synth.textures import natural_colour, palette, round_shading, texture
+from synth.textures import natural_colour, palette, round_shading, texture, to_bytes
 from synth.types import Background, Cutout, Problem
 
-NUM_ITEMS = 10_000
-"""Number of cutouts and of backgrounds."""
+NUM_OBJECTS, NUM_BACKGROUNDS = 1000, 200
+"""Number of cutouts and of backgrounds: so many that few videos share them all, so few that a process draws each once
+and keeps it (about 400 MB)."""
 
-VERSION = 1
+VERSION = 2
 """Part of the fingerprints; raised whenever the same index gives other pixels than before."""
 
 OBJECT_SIDES = 130, 321
@@ -36,6 +37,7 @@ class _Builtin:
     problems: tuple[Problem, ...] = ()
     num_left_out = 0
     kind = ""
+    num_items = 0
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
@@ -43,18 +45,18 @@ class _Builtin:
     @cached_property
     def labels(self) -> Sequence[str]:
         """Name of every item, in index order."""
-        return tuple(f"{self.kind}-{index:04d}" for index in range(NUM_ITEMS))
+        return tuple(f"{self.kind}-{index:04d}" for index in range(self.num_items))
 
     def __len__(self) -> int:
-        return NUM_ITEMS
+        return self.num_items
 
     def fingerprint(self) -> str:
         """Kind and version: the items follow from the code alone."""
         return f"builtin-{self.kind}-{VERSION}"
 
     def _generator(self, index: int) -> np.random.Generator:
-        if not 0 <= index < NUM_ITEMS:
-            raise IndexError(f"index {index} is outside 0..{NUM_ITEMS - 1}")
+        if not 0 <= index < self.num_items:
+            raise IndexError(f"index {index} is outside 0..{self.num_items - 1}")
         return generator(0, 0, index, f"builtin {self.kind}")
 
 
@@ -62,6 +64,7 @@ class BuiltinObjects(_Builtin):
     """Procedural cutouts, 120 to 320 pixels long; an :class:`~synth.types.ObjectSource`."""
 
     kind = "object"
+    num_items = NUM_OBJECTS
 
     def load(self, index: int) -> Cutout:
         """Draws one cutout.
@@ -78,6 +81,7 @@ class BuiltinBackgrounds(_Builtin):
     """Procedural backgrounds of about 480x640; a :class:`~synth.types.BackgroundSource`."""
 
     kind = "background"
+    num_items = NUM_BACKGROUNDS
 
     def load(self, index: int) -> Background:
         """Draws one background.
@@ -103,7 +107,7 @@ def draw_object(rng: np.random.Generator, side: int) -> tuple[NDArray[np.uint8],
         if rng.random() < 0.6:  # else the part looks like the rest
             colours = palette(rng, base if rng.random() < 0.5 else None)
             other, _ = texture(rng, (side, side), colours)
-            painted = np.where((shape.parts == part)[:, :, None], other, painted)
+            np.copyto(painted, other, where=(shape.parts == part)[:, :, None])
     lit = painted * round_shading(rng, shape.alpha, relief)[:, :, None]
-    lit += rng.normal(0, 0.012, (side, side, 1)).astype(np.float32)
-    return np.clip(lit * 255, 0, 255).astype(np.uint8), shape.alpha
+    lit += np.float32(0.012) * rng.standard_normal((side, side, 1), np.float32)
+    return to_bytes(lit), shape.alpha

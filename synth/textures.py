@@ -276,6 +276,11 @@ def _voronoi(rng: np.random.Generator, shape: Shape, num_points: float) -> tuple
     return distance, labels, count + 1
 
 
+def to_bytes(picture: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Colours ``float32 (h, w, 3)`` in 0..1 as ``uint8``; what is outside that range is cut off."""
+    return np.asarray(cv2.convertScaleAbs(np.maximum(picture, 0), alpha=255), np.uint8)
+
+
 def _as_field(values: NDArray[np.floating]) -> Field:
     return values.astype(np.float32, copy=False)
 

@@ -13,12 +13,14 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from shards.rng import generator
+from synth.bank import MAX_BYTES, make_backdrop, make_sprite
+from synth.builtin import NUM_BACKGROUNDS, NUM_OBJECTS
 from synth.cutouts import MARGIN
 from synth.silhouettes import draw_silhouette
 from synth.sources import open_backgrounds, open_objects
 from synth.textures import fractal_noise, natural_colour, palette, pattern, round_shading, spread, texture
 
-SAMPLE = range(0, 10_000, 251)
+SAMPLE = range(0, NUM_OBJECTS, 25)
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +32,7 @@ def cutouts():
 @pytest.fixture(scope="module")
 def backgrounds():
     source = open_backgrounds("builtin")
-    return [source.load(index).rgb for index in SAMPLE[::2]]
+    return [source.load(index).rgb for index in range(0, NUM_BACKGROUNDS, 10)]
 
 
 def digest(array):
@@ -66,12 +68,12 @@ def test_another_process_and_number_of_threads_give_the_same_pixels():
     assert printed == here
 
 
-def test_there_are_ten_thousand_of_each_with_unique_names():
-    for source in (open_objects("builtin"), open_backgrounds("builtin")):
-        assert len(source) == len(set(source.labels)) == 10_000
-        assert source.load(9_999).name == source.labels[9_999]
+def test_there_are_so_many_of_each_with_unique_names():
+    for source, number in ((open_objects("builtin"), NUM_OBJECTS), (open_backgrounds("builtin"), NUM_BACKGROUNDS)):
+        assert len(source) == len(set(source.labels)) == number
+        assert source.load(number - 1).name == source.labels[number - 1]
         assert source.problems == ()
-        for index in (-1, 10_000):
+        for index in (-1, number):
             with pytest.raises(IndexError):
                 source.load(index)
 
@@ -136,6 +138,12 @@ def test_objects_are_not_told_from_backgrounds_by_brightness_alone(cutouts, back
     assert abs(inside.mean() - outside.mean()) < 45
     assert inside.std() > 15
     assert outside.std() > 15
+
+
+def test_a_bank_holds_all_of_them(cutouts, backgrounds):
+    objects = [make_sprite("", rgba).num_bytes for rgba in cutouts]
+    pictures = [make_backdrop("", rgb).num_bytes for rgb in backgrounds]
+    assert NUM_OBJECTS * np.mean(objects) + NUM_BACKGROUNDS * np.mean(pictures) < 0.85 * MAX_BYTES
 
 
 def test_drawing_is_fast_enough_for_a_core(backgrounds):
