@@ -174,34 +174,48 @@ def remove_old_checkpoints(run: Path, keep: int, history: History = History()) -
 
 
 def open_checkpoint(path: Path, which: Literal["best", "last"] = "best") -> Checkpoint:
-    """Reads the model part of a checkpoint file, or of a run folder's chosen checkpoint.
+    """Reads the model part of a checkpoint file, or of a run folder's chosen checkpoint; see :func:`chosen_checkpoint`.
+
+    Raises:
+        CheckpointError: there is no such file or folder, or nothing usable in it.
+    """
+    return load_checkpoint(chosen_checkpoint(path, which)[0], model_only=True)
+
+
+def chosen_checkpoint(path: Path, which: Literal["best", "last"] = "best") -> tuple[Path, str]:
+    """Finds the checkpoint that stands for a run.
 
     That is the best of those that were validated, where the run was validated at all, else the last. Checkpoints that
     cannot be used are passed over with a warning.
 
     Args:
-        path: the file or the run folder.
+        path: a run folder; or a checkpoint file, which is returned as it is.
         which: ``"last"`` takes the newest whole checkpoint of a run folder, whatever its validations say.
 
+    Returns:
+        The file; and why this one, as words to put behind its name, empty where there is nothing to say.
+
     Raises:
-        CheckpointError: there is no such file or folder, or nothing usable in it.
+        CheckpointError: it is a folder without a usable checkpoint.
     """
     if not path.is_dir():
-        return load_checkpoint(path, model_only=True)
+        return path, ""
     newest, problems = newest_checkpoint(path, model_only=True)
     if newest is None:
         raise CheckpointError(
             f"no checkpoint in {path}: expected {path / FOLDER}/step-*.safetensors, as vosdata train writes"
         )
-    chosen, best = newest, newest.history.best
-    if which == "best" and best is not None and best[0] != newest.step:
+    chosen, reason = newest.step, ", the last"
+    if which == "best" and newest.history.best is not None:
+        step, best = newest.history.best
         try:
-            chosen = load_checkpoint(checkpoint_path(path, best[0]), model_only=True)
+            chosen = load_checkpoint(checkpoint_path(path, step), model_only=True).step
+            reason = f", the best: held-out J {best:.4f}; the last is of step {newest.step}"
         except CheckpointError as error:
-            problems.append(f"{error}; taking step {newest.step} instead, though step {best[0]} was better")
+            problems.append(f"{error}; taking step {newest.step} instead, though step {step} was better")
     for problem in problems:
         warnings.warn(problem, stacklevel=3)
-    return chosen
+    return checkpoint_path(path, chosen), reason
 
 
 def load_model(path: str | Path, device: str = "cpu") -> "tuple[AGAME, Recipe]":

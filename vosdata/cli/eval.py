@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 
 def command(
-    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint file, or run folder, of which the newest is taken.")],
+    checkpoint: Annotated[
+        Path, typer.Argument(help="Checkpoint file, or run folder: its best checkpoint, else its last.")
+    ],
     data: Annotated[Path, typer.Option(help="Shard set or dataset folder.")],
     split: Annotated[str | None, typer.Option(help="Split of a dataset folder [default: val].")] = None,
     protocol: Annotated[
@@ -34,14 +36,16 @@ def command(
     Example:
       vosdata eval runs/agame_initial --data data/raw/DAVIS --out predictions
     """
-    from vosdata.checkpoint import load_model
+    from vosdata.checkpoint import chosen_checkpoint, load_model
     from vosdata.cli.score import print_score, score_with_progress
     from vosdata.evaluate.protocols import find_protocol
     from vosdata.evaluate.truth import open_dataset, usual_protocol
 
     rule = find_protocol(protocol or usual_protocol(data))
     videos = open_dataset(data, split, rule.name)
-    model, _ = load_model(checkpoint, pick_device(device))
+    path, reason = chosen_checkpoint(checkpoint)
+    print(f"checkpoint: {path}{reason}", file=sys.stderr)
+    model, _ = load_model(path, pick_device(device))
     with tempfile.TemporaryDirectory(prefix="vosdata-eval-") as temporary:
         folder = out or Path(temporary) / "predictions"
         predict_all(model, videos, folder, rule.name)

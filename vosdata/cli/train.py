@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,10 +12,17 @@ import typer
 
 if TYPE_CHECKING:
     from vosdata.recipe import Recipe
+    from vosdata.train import TrainResult
     from vosdata.training.metrics_log import StepMetrics
 
 DEFAULT_RECIPE = "agame_initial"
 PLAIN_INTERVAL_SECONDS = 10.0
+COUNTED = {
+    "uncounted_snippets": "had no pixel of known truth, and no part in training",
+    "empty_snippets": "had an empty given mask, as a crop can cause",
+    "vanished_snippets": "showed no target after their first frame, in any annotated one",
+}
+"""Kinds of snippets that the end of a run speaks of, and what it says of them."""
 
 
 def command(
@@ -61,7 +69,20 @@ def command(
             on_message=_tell,
         )
     if result.is_main:
-        print(f"trained {result.step} steps; {result.checkpoint} and {result.out / 'metrics.jsonl'}")
+        print("\n".join(_summary(result)))
+
+
+def _summary(result: "TrainResult") -> "Iterator[str]":
+    """What the run came to, line by line."""
+    early = ", stopped early" if result.stopped_early else ""
+    yield f"trained {result.step} steps{early}; {result.checkpoint} and {result.out / 'metrics.jsonl'}"
+    if result.history.best is not None:
+        step, best = result.history.best
+        validations = len(result.history.validations)
+        yield f"held-out J {best:.4f} after step {step}, the best of {validations} validations; {result.best}"
+    for name, meaning in COUNTED.items():
+        if result.counters.get(name):
+            yield f"{result.counters[name]} snippets {meaning}"
 
 
 def _choose_recipe(recipe: str | None, out: Path | None, resume: bool, settings: list[str]) -> "Recipe":
@@ -105,20 +126,26 @@ def _bar() -> "Iterator[Callable[[StepMetrics, int], None]]":
 
 def _plain_lines() -> "Callable[[StepMetrics, int], None]":
     next_line = time.monotonic()
+    first: tuple[int, float] | None = None  # step and time from which the speed is measured: a run may have gone on
 
     def update(metrics: "StepMetrics", last_step: int) -> None:
-        nonlocal next_line
-        if time.monotonic() < next_line and metrics.step < last_step:
+        nonlocal next_line, first
+        now = time.monotonic()
+        first = first or (metrics.step, now)
+        if now < next_line and metrics.step < last_step:
             return
-        next_line = time.monotonic() + PLAIN_INTERVAL_SECONDS
-        _tell(f"step {metrics.step}/{last_step}  {_figures(metrics)}")
+        next_line = now + PLAIN_INTERVAL_SECONDS
+        steps, left = metrics.step - first[0], last_step - metrics.step
+        time_left = timedelta(seconds=round(left * (now - first[1]) / steps)) if steps else "-:--:--"
+        _tell(f"step {metrics.step}/{last_step}  {_figures(metrics)}  {time_left} left")
 
     return update
 
 
 def _figures(metrics: "StepMetrics") -> str:
     region = "  -  " if metrics.J is None else f"{metrics.J:.3f}"
+    held_out = "" if metrics.validation_J is None else f"held-out J {metrics.validation_J:.3f}  "
     return (
-        f"epoch {metrics.epoch}  loss {metrics.loss:.4f}  J {region}  {metrics.frames_per_second:.0f} frames/s  "
-        f"waiting for data {metrics.data_wait:.0%}"
+        f"epoch {metrics.epoch}  loss {metrics.loss:.4f}  J {region}  {held_out}"
+        f"{metrics.frames_per_second:.0f} frames/s  waiting for data {metrics.data_wait:.0%}"
     )
