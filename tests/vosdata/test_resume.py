@@ -1,0 +1,237 @@
+"""Runs that are killed, and runs on several processes: they end as one process that nobody disturbed.
+
+What is guaranteed on a CPU: with the same number of PyTorch threads, a run that was killed anywhere ends with the bits
+of one that was not, on one process and on two (a sum of two gradients has no order to differ in). On another number of
+processes, only rounding differs, as long as batch statistics are not those of each process's own share.
+"""
+
+import multiprocessing
+import os
+import random
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from vosdata.checkpoint import list_checkpoints, load_checkpoint
+from vosdata.models.agame import AGAME
+from vosdata.training.metrics_log import read_lines, read_metrics
+
+TINY = """
+extends: smoke
+model:
+  backbone_width: 4
+  appearance_channels: 4
+  propagation_channels: 4
+  fusion_channels: 4
+  encoding_channels: 4
+  upsampling_channels: 4
+data: {frames: 3, size: 32x48, min_object_pixels: 4}
+train: {batch: 4, learning_rate: 3e-3, lr_decay: 0.5}
+run: {log_every: 1, compute_threads: 1}
+"""
+
+Start = Callable[..., list[BaseProcess]]
+
+_RANK = """
+import os
+os.environ.update({environment})
+from vosdata.cli.app import run
+raise SystemExit(run({arguments}))
+"""
+
+
+@pytest.fixture(scope="module")
+def servers() -> Iterator[Any]:
+    """A server with torch in it, which saves each training the imports."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        context = multiprocessing.get_context("forkserver")
+        # torch._dynamo: optimisers import it when the first of them is made
+        context.set_forkserver_preload(["vosdata.train", "vosdata.cli.train", "torch._dynamo"])
+        yield context
+
+
+@pytest.fixture
+def start(servers: Any, tmp_path: Path, tiny_sets: dict[str, Path]) -> Start:
+    """Function ``(run folder, ranks, settings)`` that starts a training as that many processes, as torchrun does."""
+    recipe = tmp_path / "tiny.yaml"
+    sets = ", ".join(f"{tiny_sets[name]}: 1" for name in ("alpha", "beta"))
+    recipe.write_text(TINY.replace("data: {", f"data: {{sets: {{{sets}}}, "))
+
+    def begin(out: Path, num_ranks: int, *settings: str) -> list[BaseProcess]:
+        arguments = ["train", str(recipe), f"--out={out}", "--device=cpu", *(f"--set={one}" for one in settings)]
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        processes = []
+        for rank in range(num_ranks):
+            environment = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": num_ranks, "MASTER_PORT": port}
+            texts = {name: str(value) for name, value in environment.items()} | {"MASTER_ADDR": "127.0.0.1"}
+            code = _RANK.format(environment=texts, arguments=arguments)
+            processes.append(servers.Process(target=exec, args=(code, {})))
+        for process in processes:
+            process.start()
+        return processes
+
+    return begin
+
+
+def finish(processes: list[BaseProcess]) -> None:
+    for process in processes:
+        process.join(120)
+    assert [process.exitcode for process in processes] == [0] * len(processes)
+
+
+def reached(metrics: Path, step: int) -> bool:
+    return any(line["step"] >= step and "event" not in line for line in read_metrics(metrics))
+
+
+def kill(processes: list[BaseProcess], rng: random.Random) -> None:
+    """Ends one of the processes with SIGKILL, and some moments later the others, as torchrun does."""
+    victim, *others = rng.sample(processes, len(processes))
+    assert victim.pid is not None
+    os.kill(victim.pid, signal.SIGKILL)
+    time.sleep(rng.uniform(0, 0.2) if others else 0)
+    for process in processes:
+        process.kill()
+        process.join()
+    assert victim.exitcode == -signal.SIGKILL
+
+
+def kill_behind(step: int, processes: list[BaseProcess], metrics: Path, rng: random.Random) -> None:
+    """Kills a training at a random moment after a step was logged."""
+    try:
+        while not reached(metrics, step):
+            assert all(process.is_alive() for process in processes), "the training ended before it was killed"
+            time.sleep(0.002)
+        time.sleep(rng.uniform(0, 0.05))
+    finally:
+        kill(processes, rng)
+
+
+def step_lines(out: Path) -> list[dict[str, Any]]:
+    """What was logged of steps and validations, less the times that they took."""
+    times = ("frames_per_second", "data_wait", "seconds")
+    lines = [line for line in read_metrics(out / "metrics.jsonl") if line.get("event") in (None, "validation")]
+    return [{key: value for key, value in line.items() if key not in times} for line in lines]
+
+
+def assert_same_end(one: Path, other: Path) -> None:
+    assert step_lines(one) == step_lines(other)
+    assert read_lines(one / "validation.jsonl") == read_lines(other / "validation.jsonl") != []
+    assert [path.name for path in list_checkpoints(one)] == [path.name for path in list_checkpoints(other)]
+    for first_path, second_path in zip(list_checkpoints(one), list_checkpoints(other), strict=True):
+        first, second = load_checkpoint(first_path), load_checkpoint(second_path)
+        assert (first.step, first.stream, first.counters) == (second.step, second.stream, second.counters)
+        assert first.history == second.history
+        assert first.model.keys() == second.model.keys()
+        assert all(torch.equal(first.model[name], second.model[name]) for name in first.model)
+        for name, states in first.optimiser.items():
+            assert all(torch.equal(states[key], second.optimiser[name][key]) for key in states)
+
+
+@pytest.mark.parametrize(
+    ("num_ranks", "num_kills"),
+    [(1, 3), (2, 3), pytest.param(1, 20, marks=pytest.mark.slow), pytest.param(2, 20, marks=pytest.mark.slow)],
+)
+def test_a_run_killed_at_random_ends_with_the_bits_of_an_uncut_one(
+    num_ranks: int, num_kills: int, start: Start, tmp_path: Path, tiny_sets: dict[str, Path]
+) -> None:
+    """Killed anywhere: while starting, in a step, in a validation, while a checkpoint is written."""
+    last = 6 * num_kills + 12
+    settings = [
+        f"train.steps={last}",
+        "run.checkpoint_every=4",
+        f"validation.sets=[{tiny_sets['alpha']}]",
+        "validation.sequences=2",
+        "validation.every_steps=6",
+    ]
+    uncut, cut = tmp_path / "uncut", tmp_path / "cut"
+    finish(start(uncut, num_ranks, *settings))
+    rng = random.Random(num_ranks)
+    num_at_start = num_kills // 4
+    for step in sorted(rng.sample(range(1, last - 3), num_kills - num_at_start)):
+        kill_behind(step, start(cut, num_ranks, *settings), cut / "metrics.jsonl", rng)
+        assert all(load_checkpoint(path).step for path in list_checkpoints(cut))
+    for _ in range(num_at_start):
+        processes = start(cut, num_ranks, *settings)
+        time.sleep(rng.uniform(0, 0.5))
+        kill(processes, rng)
+    finish(start(cut, num_ranks, *settings))
+    assert [line["step"] for line in step_lines(cut) if "event" not in line] == list(range(1, last + 1))
+    assert_same_end(cut, uncut)
+
+
+def assert_same_but_for_rounding(one: Path, other: Path) -> None:
+    keys = ("loss", "fine", "coarse", "J", "gradient_norm", "num_pixels")
+    lines = [[line for line in step_lines(out) if "event" not in line] for out in (one, other)]
+    assert len(lines[0]) == len(lines[1]) > 3
+    for first, second in zip(*lines, strict=True):
+        assert [first[key] for key in keys] == pytest.approx([second[key] for key in keys], rel=1e-4)
+
+
+def assert_same_way(one: Path, other: Path) -> None:
+    """The same weights but for rounding.
+
+    Adam moves a weight whose gradient is all rounding as far as any other, so the way as a whole is compared.
+    """
+    first, second = (load_checkpoint(list_checkpoints(out)[0]) for out in (one, other))
+    begin = AGAME(first.recipe.model.config(), seed=first.recipe.train.seed).state_dict()
+    way, gap = (
+        torch.cat([(second.model[name] - weights[name]).double().flatten() for name in begin]).norm()
+        for weights in (begin, first.model)
+    )
+    assert first.stream == second.stream
+    assert gap < 1e-3 * way
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_two_processes_train_as_one_does_on_the_same_global_batch(
+    accumulate: int, start: Start, tmp_path: Path
+) -> None:
+    settings = ["model.batch_norm=frozen", "train.steps=4"]
+    one, two = tmp_path / "one", tmp_path / "two"
+    running = [*start(one, 1, *settings), *start(two, 2, *settings, f"train.accumulate={accumulate}")]
+    finish(running)
+    assert_same_but_for_rounding(one, two)
+    assert_same_way(one, two)
+
+
+def test_a_run_goes_on_with_another_number_of_processes(start: Start, tmp_path: Path) -> None:
+    settings = ["model.batch_norm=frozen", "train.steps=12", "run.checkpoint_every=1"]
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    finish(start(whole, 1, *settings))
+    rng = random.Random(0)
+    for step, num_ranks in ((3, 1), (7, 2)):
+        kill_behind(step, start(cut, num_ranks, *settings), cut / "metrics.jsonl", rng)
+    finish(start(cut, 1, *settings))
+    used = [line["num_ranks"] for line in read_metrics(cut / "metrics.jsonl") if line.get("event") == "start"]
+    assert used == [1, 2, 1]
+    assert_same_but_for_rounding(whole, cut)
+    assert_same_way(whole, cut)
+
+
+def test_validation_is_the_same_on_any_number_of_processes(
+    start: Start, tmp_path: Path, tiny_sets: dict[str, Path]
+) -> None:
+    """Where nothing is learnt the weights are equal to the bit, batch statistics aside: those are rank 0's."""
+    settings = [
+        "train.steps=1",
+        "train.learning_rate=1e-30",
+        "model.batch_norm=frozen",
+        f"validation.sets=[{tiny_sets['alpha']}]",
+        "validation.sequences=3",
+    ]
+    outs = [tmp_path / str(num_ranks) for num_ranks in (1, 2)]
+    for num_ranks, out in enumerate(outs, start=1):
+        finish(start(out, num_ranks, *settings))
+    one, two = (read_lines(out / "validation.jsonl") for out in outs)
+    assert one == two
+    assert len(one) == 3
