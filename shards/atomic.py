@@ -1,6 +1,7 @@
 """Files that are there completely or not at all, also after a crash or power cut."""
 
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,8 @@ def atomic_file(path: Path, workspace: Path | None = None) -> Iterator[BinaryIO]
         path: final path; replaced if it exists.
         workspace: folder for the temporary file, on the same file system; the folder of ``path`` when None.
     """
-    temporary = (workspace or path.parent) / f"{path.name}.{os.getpid()}.tmp"
+    # A number drawn, not the process's: two machines that share the folder may have the same one.
+    temporary = (workspace or path.parent) / f"{path.name}.{secrets.token_hex(6)}.tmp"
     try:
         with temporary.open("wb", buffering=1 << 20) as file:
             yield file

@@ -8,6 +8,7 @@ import fcntl
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -26,7 +27,7 @@ from shards.plan import Skipped
 
 _PLAN_FILE = "plan.json"
 _LOCK_FILE = "lock"
-_PROGRESS_FILE = "progress"
+_RETRY_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +46,14 @@ class Workspace:
         folder: the shard set's folder.
         name: name of the set.
         digest: digest of its configuration; fragments made under another one do not count.
+        board: file name of the progress board; two that write at once must not share one.
     """
 
-    def __init__(self, folder: Path, name: str, digest: str) -> None:
+    def __init__(self, folder: Path, name: str, digest: str, board: str = "progress") -> None:
         self.folder = folder
         self.name = name
         self.digest = digest
+        self.board = board
         self.path = folder / WORKSPACE
 
     def write_fragment(self, info: ShardInfo, skipped: list[Skipped], entries: list[IndexEntry]) -> None:
@@ -82,7 +85,7 @@ class Workspace:
 
     def progress(self, num_shards: int) -> "ProgressBoard":
         """The board that workers write their progress on."""
-        return ProgressBoard(self.path / _PROGRESS_FILE, num_shards)
+        return ProgressBoard(self.path / self.board, num_shards)
 
     def stored_configuration(self) -> dict[str, Any] | None:
         """The configuration that an earlier run began with; None when there was none."""
@@ -106,24 +109,39 @@ class Workspace:
         sync_folder(self.folder)
 
 
+class FolderBusyError(ConflictError):
+    """Another process is writing into the folder."""
+
+
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Holds a shard set's folder for one writer; the lock dies with the process.
+def locked(folder: Path, shared: bool = False, patience_seconds: float = 0.0) -> Iterator[None]:
+    """Holds a shard set's folder; the lock dies with the process.
+
+    Between machines the lock holds where the file system carries ``flock`` across them, as NFS 4, CephFS and Lustre
+    mounted with ``-o flock`` do.
+
+    Args:
+        folder: the shard set's folder.
+        shared: held together with others that share it, instead of alone.
+        patience_seconds: how long to wait for those that hold it.
 
     Raises:
-        ConflictError: another process is writing into the folder.
+        FolderBusyError: another process is writing into the folder.
     """
-    descriptor = _lock(folder / WORKSPACE / _LOCK_FILE)
-    if descriptor is None:
-        raise ConflictError(f"{folder} is being written by another process; wait for it or choose another folder")
+    until = time.monotonic() + patience_seconds
+    while (descriptor := _lock(folder / WORKSPACE / _LOCK_FILE, shared)) is None:
+        if time.monotonic() >= until:
+            raise FolderBusyError(f"{folder} is being written by another process; wait for it or choose another folder")
+        time.sleep(_RETRY_SECONDS)
     try:
         yield
     finally:
         os.close(descriptor)
 
 
-def _lock(path: Path) -> int | None:
+def _lock(path: Path, shared: bool) -> int | None:
     """Locks a file and returns its descriptor; None when another process holds it."""
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     while True:
         path.parent.mkdir(exist_ok=True)
         try:
@@ -131,7 +149,7 @@ def _lock(path: Path) -> int | None:
         except FileNotFoundError:
             continue  # the holder finished and removed the workspace in this very moment
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(descriptor)
             return None

@@ -38,6 +38,8 @@ class ToyPlan:
     """Every worker kills itself in shard 1."""
     same_names: bool = False
     extra_setting: dict[str, Any] | None = None
+    log: Path | None = None
+    """Gets a line for each shard that is begun: its number, and the process that started the worker."""
 
     @property
     def num_records(self) -> int:
@@ -50,6 +52,9 @@ class ToyPlan:
         return SetDescription((HEIGHT, WIDTH), 24.0, "0" * 16, "CC0-1.0", "Toy", "Noise with rectangles.")
 
     def records(self, shard: int) -> Iterator[Record | Skipped]:
+        if self.log is not None:
+            with self.log.open("a") as file:  # one short line, appended at once
+                file.write(f"{shard} {os.getppid()}\n")
         for index in range(shard * self.records_per_shard, (shard + 1) * self.records_per_shard):
             time.sleep(self.seconds_per_record)
             if index == self.fail_at:

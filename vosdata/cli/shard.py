@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from shards.errors import DatasetError
-from vosdata.cli.options import parse_size, parse_workers
-from vosdata.cli.progress import show_progress
+from vosdata.cli.building import EngineOption, NumTasksOption, TaskIdOption, parse_building
+from vosdata.cli.options import parse_size
 from vosdata.world import data_root
 
 if TYPE_CHECKING:
@@ -40,6 +40,9 @@ def command(
         str, typer.Option(help="At a sequence that cannot be used: 'stop', or 'skip' and list it.")
     ] = "stop",
     workers: Annotated[str, typer.Option(help="Number of processes, or 'auto' for one per core.")] = "auto",
+    engine: EngineOption = "local",
+    num_tasks: NumTasksOption = None,
+    task_id: TaskIdOption = None,
     root: Annotated[Path | None, typer.Option(help="Data root [default: $VOSDATA_ROOT, else ./data].")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the reports as JSON.")] = False,
 ) -> None:
@@ -54,7 +57,8 @@ def command(
     """
     from vosdata.pack import oddities
 
-    checked_size, num_workers = None if size == "native" else parse_size(size), parse_workers(workers)
+    checked_size = None if size == "native" else parse_size(size)
+    building = parse_building(engine, workers, num_tasks, task_id)
     if on_bad not in ("stop", "skip"):
         raise typer.BadParameter(f"--on-bad must be 'stop' or 'skip', got {on_bad!r}")
     base = data_root(root)
@@ -64,7 +68,9 @@ def command(
         raise DatasetError(f"--out {folder} is a file, expected a folder to put shard sets into")
     reports = []
     for plan in plans:
-        report = _build(plan, folder / plan.name, num_workers)
+        report = building.build(plan, folder / plan.name, f"sequences of {plan.name}")
+        if report is None:  # other tasks have to do something
+            continue
         remarks = [f"left out {one.name}: {one.reason}" for one in report.skipped] + oddities(plan, report.folder)
         reports.append(_report_json(plan, report, remarks))
         if not as_json:
@@ -131,13 +137,6 @@ def _chosen_splits(dataset: "Dataset", wanted: list[str]) -> list[str]:
     for split in left:
         _say(f"{dataset.title}: split {split.name} only repeats sequences of the others; --split {split.name} packs it")
     return [split.name for split in taken]
-
-
-def _build(plan: "PackPlan", folder: Path, workers: int) -> "BuildReport":
-    from shards.build import build_shard_set
-
-    with show_progress(f"sequences of {plan.name}") as progress:
-        return build_shard_set(plan, folder, workers=min(workers, plan.num_shards), progress=progress)
 
 
 def _summary(plan: "PackPlan", report: "BuildReport") -> str:

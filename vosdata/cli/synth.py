@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from vosdata.cli.options import parse_size, parse_workers
-from vosdata.cli.progress import show_progress
+from vosdata.cli.building import EngineOption, NumTasksOption, TaskIdOption, parse_building
+from vosdata.cli.options import parse_size
 from vosdata.cli.stored_scenes import (
     check_nothing_else,
     check_rendering_only,
@@ -86,6 +86,9 @@ def command(
         int | None, typer.Option(help="Another seed gives other videos. [default: 0]", show_default=False)
     ] = None,
     workers: Annotated[str, typer.Option(help="Processes; 'auto' is one per core. Changes no byte.")] = "auto",
+    engine: EngineOption = "local",
+    num_tasks: NumTasksOption = None,
+    task_id: TaskIdOption = None,
     on_bad: Annotated[
         Literal["stop", "skip"],
         typer.Option(help="A picture that cannot be used: stop, or draw another and report it."),
@@ -113,11 +116,11 @@ def command(
     Examples:
       vosdata synth --n 100 --objects builtin --backgrounds builtin --out synthvos
       vosdata synth --n 10000 --objects raw/MSRA10K --backgrounds raw/VOCdevkit --preset hard --set scene.tilt=20
+      vosdata synth --n 1000000 --out /shared/synthvos --num-tasks 64 --task-id $SLURM_ARRAY_TASK_ID
       vosdata synth --n 10000 --out scenes.parquet
       vosdata synth --from scenes.parquet --size 480x864 --frames 14 --out large
       vosdata synth --from synthvos/dataset.json --objects raw/MSRA10K --backgrounds raw/VOCdevkit --out again
     """
-    from shards.build import build_shard_set
     from synth.config import make_config
     from synth.generate import SynthPlan
     from synth.reproduce import read_description
@@ -148,7 +151,7 @@ def command(
         n = len(stored) if n is None else n
         objects, backgrounds = sources_of(stored, objects, backgrounds)
     kinds = _parse_truth(truth)
-    num_workers = parse_workers(workers)
+    building = parse_building(engine, workers, num_tasks, task_id)
     base = data_root(root)
     object_source, background_source = _open_sources(base / "raw", objects, backgrounds)
     if stored is not None:
@@ -162,11 +165,13 @@ def command(
     if out is not None and out.suffix == ".parquet":
         if kinds:
             raise typer.BadParameter("--truth goes with videos; a file of scenes holds none")
+        if engine != "local" or num_tasks is not None:
+            raise typer.BadParameter("--engine and --num-tasks go with videos; a file of scenes is written at once")
         write_scene_file(plan, out)
         return
-    with show_progress("videos") as progress:
-        report = build_shard_set(plan, out or base / "shards" / "synthvos", num_workers, progress)
-    _print_summary(report, time.monotonic() - start)
+    report = building.build(plan, out or base / "shards" / "synthvos", "videos")
+    if report is not None:
+        _print_summary(report, time.monotonic() - start)
 
 
 def _parse_range(text: str) -> tuple[int, int]:
