@@ -278,8 +278,16 @@ def restore_optimiser(
     if strangers:
         raise CheckpointError(f"checkpoint {where}: has optimiser state of {strangers[0]}, which is not trained here")
     positions = {id(p): i for i, p in enumerate(p for group in optimiser.param_groups for p in group["params"])}
-    state = {positions[id(parameters[name])]: dict(states) for name, states in tensors.items()}
+    state = {
+        positions[id(parameters[name])]: {key: _laid_out_as(parameters[name], tensor) for key, tensor in states.items()}
+        for name, states in tensors.items()
+    }
     optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
+
+
+def _laid_out_as(parameter: Tensor, tensor: Tensor) -> Tensor:
+    """A tensor of a parameter's shape in its order in memory, which a fused optimiser goes by; others as they are."""
+    return torch.empty_like(parameter).copy_(tensor) if tensor.shape == parameter.shape else tensor
 
 
 def _optimiser_tensors(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:

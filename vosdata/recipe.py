@@ -294,7 +294,14 @@ class TrainRecipe(Section):
     """Which checkpoint of a run folder: the best, where the run was validated, or the last (published code)."""
 
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """``auto``: bfloat16 autocast on CUDA, float32 on the CPU."""
+    """``auto``: bfloat16 autocast on CUDA, float32 on the CPU.
+
+    A CPU that has bfloat16 instructions (AVX512-BF16) trains nearly twice as fast with ``bfloat16``.
+    """
+
+    compile: Literal["none", "heads"] = "none"
+    """``heads``: the part that runs once per frame is compiled first, which takes a minute; results change by rounding.
+    Worth it on a GPU that is waiting for small kernels."""
 
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Determines the fresh layers' weights and the order of all draws."""

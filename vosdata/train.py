@@ -31,10 +31,12 @@ from vosdata.checkpoint import (
     save_checkpoint,
 )
 from vosdata.models.agame import AGAME
+from vosdata.models.agame.compiled import compile_heads
 from vosdata.models.weights import load_backbone
 from vosdata.recipe import Recipe
 from vosdata.stream import SnippetStream
 from vosdata.training.computing import computing_as
+from vosdata.training.copying import BatchCopier
 from vosdata.training.data import TrainingData, find_data, open_stream, with_data
 from vosdata.training.history import History
 from vosdata.training.interruption import Interruption, noticing_interruption
@@ -45,6 +47,7 @@ from vosdata.training.run_folder import begin_run, last_state, locked_run
 from vosdata.training.run_log import RunLog
 from vosdata.training.schedule import Schedule
 from vosdata.training.step import COUNTERS, LossSums, StepOutcome, num_counted, part_of, training_loss
+from vosdata.training.tensorboard import summary_writer
 from vosdata.training.validation import HeldOutVideo, open_held_out, validate
 from vosdata.world import data_root, detect
 
@@ -115,6 +118,8 @@ def train(
     """
     out = out or Path("runs") / recipe.name
     with ExitStack() as stack:
+        if recipe.run.tensorboard:
+            summary_writer()  # refuses at once where it is not installed
         stack.enter_context(computing_as(recipe.run))
         ranks = stack.enter_context(join_ranks(detect(), device))
         tell = on_message if ranks.is_main else _say_nothing
@@ -167,11 +172,14 @@ class Run:
         self.step, self.history = 0, History()
         self.batches = _without_end(stream)
         self.counts = torch.zeros(len(COUNTERS), dtype=torch.int64, device=ranks.device)
+        self.copy = BatchCopier(ranks.device)
         self.network = network.to(ranks.device).train()
+        if recipe.train.compile == "heads":
+            compile_heads(self.network)
         self.model = ranks.parallel(self.network)
         self.parameters = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
-        self.optimiser = torch.optim.Adam(
-            self.parameters, lr=recipe.train.learning_rate, weight_decay=recipe.train.weight_decay
+        self.optimiser = torch.optim.Adam(  # fused: one pass over all parameters
+            self.parameters, lr=recipe.train.learning_rate, weight_decay=recipe.train.weight_decay, fused=True
         )
 
     def go_on_from(self, checkpoint: Checkpoint) -> None:
@@ -254,7 +262,7 @@ class Run:
         self.step += 1
         counts = None if self.recipe.data.objects == "one" else target_counts(batch.masks).tolist()  # on the CPU still
         positions = self.stream.positions(batch)
-        batch = batch.to(self.ranks.device, non_blocking=True)
+        batch = self.copy(batch)
         if self.augmentation is not None:
             batch = augment(batch, self.augmentation, self.recipe.train.seed, positions)
         for group in self.optimiser.param_groups:
