@@ -9,6 +9,7 @@ A mask is ``uint8 (H, W)``: 0 background, 1..254 object ids, 255 void.
 
 import struct
 from dataclasses import dataclass
+from functools import lru_cache
 from io import BytesIO
 
 import numpy as np
@@ -72,6 +73,9 @@ _IDAT_START = 33 + len(_PALETTE_CHUNK)
 _DATA_START = _IDAT_START + 8
 _SMALLEST = _DATA_START + 4 + len(_END_CHUNK)
 
+_SMALL_STREAM = 2**13
+"""Bytes of a pixel stream that may be inflated at once, before its length is known: at most 1032 times as many."""
+
 
 def encode_mask(mask: NDArray[np.uint8]) -> bytes:
     """Encodes a mask as palette PNG in our own form; equal masks give equal bytes.
@@ -120,17 +124,35 @@ def decode_mask(data: ByteLike, out: NDArray[np.uint8] | None = None, only: int 
     raw = _inflate_own_form(view) if len(view) >= _SMALLEST else None
     if raw is None:
         values = _decode_any(view)
-        has_void = True
     else:
         width = int.from_bytes(view[16:20], "big")
         values = np.frombuffer(raw, np.uint8).reshape(-1, width + 1)[:, 1:]
-        has_void = only is not None and VOID in raw  # a search of bytes, far cheaper than a comparison of pixels
     target = _target(out, *values.shape)
-    if only is None:
-        target[:] = values
-    else:
+    if only is not None:
+        has_void = raw is None or VOID in raw  # a search of bytes, far cheaper than a comparison of pixels
         _select(values, only, has_void, target)
+    elif raw is not None:
+        _copy_rows(raw, target)
+    else:
+        target[:] = values
     return target
+
+
+@lru_cache(maxsize=64)
+def _row_types(width: int) -> tuple[np.dtype[np.void], np.dtype[np.void]]:
+    """A row of ``width`` pixels as one item, and the same with its filter byte before it."""
+    row = np.dtype(f"V{width}")
+    return row, np.dtype({"names": ["row"], "formats": [row], "offsets": [1], "itemsize": width + 1})
+
+
+def _copy_rows(raw: bytes, out: NDArray[np.uint8]) -> None:
+    """Copies rows without their filter bytes.
+
+    Whole rows as single items go a quarter faster than pixels, and NumPy then keeps the interpreter lock: to give it
+    away for these few microseconds and wait to have it back is dear where other threads decode.
+    """
+    row, filtered_row = _row_types(out.shape[1])
+    out.view(row)[:, 0] = np.frombuffer(raw, filtered_row)["row"]
 
 
 def _select(values: NDArray[np.uint8], object_id: int, has_void: bool, out: NDArray[np.uint8]) -> None:
@@ -165,12 +187,18 @@ def _inflate_own_form(view: memoryview) -> bytes | None:
     (crc,) = struct.unpack_from(">I", view, stream_end)
     if crc != zlib_ng.crc32(view[_IDAT_START + 4 : stream_end]) or header_crc != zlib_ng.crc32(view[12:29]):
         return None
-    inflate = zlib_ng.decompressobj(_WBITS)
+    stream = view[_DATA_START:stream_end]
     try:
-        raw: bytes = inflate.decompress(view[_DATA_START:stream_end], size + 1)
+        if length <= _SMALL_STREAM:
+            raw: bytes = zlib_ng.decompress(stream, _WBITS, size + 1)  # with less room it would look for more
+        else:
+            inflate = zlib_ng.decompressobj(_WBITS)
+            raw = inflate.decompress(stream, size + 1)
+            if not inflate.eof:
+                return None
     except _InflateError:
         return None
-    if len(raw) != size or not inflate.eof or raw[:: width + 1].strip(b"\0"):
+    if len(raw) != size or raw[:: width + 1].strip(b"\0"):
         return None
     return raw
 
@@ -284,16 +312,15 @@ def object_stats(mask: NDArray[np.uint8]) -> MaskStats:
     begins[::width] = True  # no run goes on in the next row
     starts = np.flatnonzero(begins)
     values = flat[starts]
-    objects = np.flatnonzero((values != 0) & (values <= MAX_OBJECT_ID))
-    ends = np.append(starts, flat.size)[objects + 1]
-    starts, values = starts[objects], values[objects]
+    objects = np.flatnonzero(values - np.uint8(1) < MAX_OBJECT_ID)  # 0 wraps around to 255
+    if not len(objects):
+        return MaskStats(np.empty(0, np.uint8), np.empty(0, np.int32), np.empty((0, 4), np.int32))
+    runs = objects[np.argsort(values[objects], kind="stable")]  # by id, and of each id from above
+    values, lengths, starts = values[runs], np.diff(starts, append=flat.size)[runs], starts[runs]
     rows = starts // width
-    left, right = starts - rows * width, ends - rows * width
-    ids = np.flatnonzero(np.bincount(values))
-    areas, boxes = np.empty(len(ids), np.int32), np.empty((len(ids), 4), np.int32)
-    for place, object_id in enumerate(ids):
-        runs = np.flatnonzero(values == object_id)
-        x0, x1 = left[runs], right[runs]
-        areas[place] = (x1 - x0).sum()
-        boxes[place] = x0.min(), rows[runs[0]], x1.max(), rows[runs[-1]] + 1
-    return MaskStats(ids.astype(np.uint8), areas, boxes)
+    left = starts - rows * width
+    firsts = np.flatnonzero(np.diff(values, prepend=0))
+    lasts = np.append(firsts[1:], len(values)) - 1
+    x0, x1 = np.minimum.reduceat(left, firsts), np.maximum.reduceat(left + lengths, firsts)
+    boxes = np.stack([x0, rows[firsts], x1, rows[lasts] + 1], axis=1)
+    return MaskStats(values[firsts], np.add.reduceat(lengths, firsts).astype(np.int32), boxes.astype(np.int32))
