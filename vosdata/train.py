@@ -48,6 +48,7 @@ from vosdata.training.run_log import RunLog
 from vosdata.training.schedule import Schedule
 from vosdata.training.step import COUNTERS, LossSums, StepOutcome, num_counted, part_of, training_loss
 from vosdata.training.tensorboard import summary_writer
+from vosdata.training.tensorboard import summary_writer
 from vosdata.training.validation import HeldOutVideo, open_held_out, validate
 from vosdata.world import data_root, detect
 
@@ -118,6 +119,8 @@ def train(
     """
     out = out or Path("runs") / recipe.name
     with ExitStack() as stack:
+        if recipe.run.tensorboard:
+            summary_writer()  # refuses at once where it is not installed
         if recipe.run.tensorboard:
             summary_writer()  # refuses at once where it is not installed
         stack.enter_context(computing_as(recipe.run))

@@ -2,15 +2,7 @@
 
 import json
 import math
-import multiprocessing
-import os
-import random
 import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Literal
 
@@ -92,28 +84,6 @@ def assert_same_way(recipe: Recipe, first: dict[str, torch.Tensor], second: dict
         for other in (start, first)
     )
     assert gap < 1e-3 * way
-
-
-def command(tiny: Path, data: list[Path], out: Path, *settings: str) -> list[str]:
-    sets = [f"--data={folder}" for folder in data]
-    return ["train", str(tiny), *sets, f"--out={out}", "--device=cpu", *settings]
-
-
-@pytest.fixture(scope="module")
-def start_command() -> Iterator[Callable[[list[str]], BaseProcess]]:
-    """Function that starts a vosdata command in a process of its own; a server with torch in it saves the imports."""
-    context = multiprocessing.get_context("forkserver")
-    # torch._dynamo: optimisers import it when the first of them is made
-    context.set_forkserver_preload(["vosdata.train", "vosdata.cli.train", "torch._dynamo"])
-
-    def start(arguments: list[str]) -> BaseProcess:
-        process = context.Process(target=run_command, args=(arguments,))
-        process.start()
-        return process
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OMP_NUM_THREADS", "1")
-        yield start
 
 
 # --- the loss of a step ----------------------------------------------------------------------------------------------
@@ -299,36 +269,6 @@ def test_frozen_stages_stay_as_they_were(tiny: Path, data: list[Path], tmp_path:
 # --- going on --------------------------------------------------------------------------------------------------------
 
 
-def test_a_run_killed_five_times_ends_with_the_bits_of_an_uncut_one(
-    tiny: Path, data: list[Path], tmp_path: Path, start_command: Callable[[list[str]], BaseProcess]
-) -> None:
-    settings = ["--set=train.steps=60", "--set=run.checkpoint_every=7"]
-    uncut, cut = tmp_path / "uncut", tmp_path / "cut"
-    start_command(command(tiny, data, uncut, *settings)).join()
-    rng = random.Random(0)
-    for step in sorted(rng.sample(range(1, 58), 5)):
-        process = start_command(command(tiny, data, cut, *settings))
-        kill_behind(step, process, cut / "metrics.jsonl", rng.uniform(0, 0.05))
-        assert all(load_checkpoint(path).step for path in list_checkpoints(cut))
-    start_command(command(tiny, data, cut, *settings)).join()
-    assert [line["step"] for line in step_lines(cut)] == list(range(1, 61))
-    assert exact_lines(cut) == exact_lines(uncut)
-    assert_same_end(cut, uncut)
-
-
-def kill_behind(step: int, process: BaseProcess, metrics: Path, seconds: float) -> None:
-    """Ends a training with SIGKILL some time after a step was logged."""
-    try:
-        while not any(line["step"] >= step and "event" not in line for line in read_metrics(metrics)):
-            assert process.is_alive(), "the training ended before it was killed"
-            time.sleep(0.005)
-        time.sleep(seconds)
-    finally:
-        process.kill()
-        process.join()
-    assert process.exitcode == -signal.SIGKILL
-
-
 def test_an_interrupted_run_is_saved_and_goes_on(tiny: Path, data: list[Path], tmp_path: Path) -> None:
     recipe, out = load_recipe(tiny), tmp_path / "run"
 
@@ -468,27 +408,6 @@ def test_a_loss_that_is_not_finite_stops_and_names_step_and_snippets(
         run(load_recipe(tiny, ["train.learning_rate=1e30", "train.steps=20"]), data, tmp_path / "run")
     for path in list_checkpoints(tmp_path / "run"):
         assert all(torch.isfinite(tensor).all() for tensor in load_checkpoint(path).model.values())
-
-
-# --- several ranks ---------------------------------------------------------------------------------------------------
-
-
-def test_two_processes_train_as_one_does(tiny: Path, data: list[Path], tmp_path: Path) -> None:
-    settings = ["--set=model.batch_norm=frozen", "--set=train.steps=4"]
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "vosdata"]
-    two, one = tmp_path / "two", tmp_path / "one"
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    arguments = [*launcher, *command(tiny, data, two, *settings)]
-    subprocess.run(arguments, check=True, env=environment, capture_output=True, timeout=120)
-    recipe = load_recipe(tiny, ["model.batch_norm=frozen", "train.steps=4"])
-    run(recipe, data, one)
-    lines = [[(line["loss"], line["J"], line["num_pixels"]) for line in step_lines(out)] for out in (two, one)]
-    assert len(lines[0]) == 4
-    for apart, together in zip(*lines, strict=True):
-        assert apart == pytest.approx(together, rel=1e-4)
-    first, second = (load_checkpoint(list_checkpoints(out)[0]) for out in (two, one))
-    assert first.stream == second.stream
-    assert_same_way(recipe, first.model, second.model)
 
 
 # --- the command -----------------------------------------------------------------------------------------------------
