@@ -26,9 +26,9 @@ def command(
 ) -> None:
     """Show a shard set, dataset folder or predictions as a contact sheet, a video or a page, and a training as a page.
 
-    Masks are drawn in the DAVIS palette. The suffix of the output chooses the form: .jpg is a contact sheet with a row
-    per sequence, .mp4 plays them with their masks, .html is one page with both. Without --out a contact sheet
-    named after the folder is written where you are.
+    Masks are drawn in the DAVIS palette; exact truth of synthetic sets, where it is stored, stands beside them. The
+    suffix of the output chooses the form: .jpg is a contact sheet with a row per sequence, .mp4 plays them with their
+    masks, .html is one page with both. Without --out a contact sheet named after the folder is written where you are.
 
     The page of a run folder has its curves, the masks and appearance maps of its best and worst sequences, and needs no
     other file. --data names other sequences to show than those of its newest validation.

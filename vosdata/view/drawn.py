@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -11,11 +12,14 @@ from numpy.typing import NDArray
 from shards.errors import DatasetError
 from shards.remote.location import is_url
 from vosdata.datasets.recognise import find_datasets
-from vosdata.datasets.videos import Video, is_shard_set, open_videos
+from vosdata.datasets.videos import StoredVideo, Video, is_shard_set, open_videos
 from vosdata.evaluate.truth import AnnotatedVideo, MaskFolder, open_mask_folders
 from vosdata.frames import numbered_files
 from vosdata.view.overlay import mask_picture, overlay
 from vosdata.view.sheet import captioned, contact_sheet, resized
+
+if TYPE_CHECKING:
+    from vosdata.view.truth_panels import TruthPanels
 
 Picture = NDArray[np.uint8]
 
@@ -73,6 +77,17 @@ class DrawnVideo:
             raise DatasetError(f"{self.name}: mask of frame {self.number(t)} is {mask_size}, the frame is {frame_size}")
         return overlay(frame, mask)
 
+    def panels(self, t: int) -> dict[str, Picture]:
+        """What there is to see of the frame at place t, by name: :meth:`picture`, or all that exact truth shows."""
+        truth = self._truth()
+        return {"": self.picture(t)} if truth is None else truth.panels(t)
+
+    def _truth(self) -> "TruthPanels | None":
+        from vosdata.view.truth_panels import TruthPanels
+
+        found = TruthPanels(self.frames) if isinstance(self.frames, StoredVideo) else None
+        return found if found is not None and found.kinds != ["ids"] else None
+
 
 def open_drawn(path: Path, split: str | None = None, frames_from: Path | None = None) -> list[DrawnVideo]:
     """Opens whatever can be looked at.
@@ -109,27 +124,31 @@ def spread(count: int, wanted: int) -> list[int]:
 
 
 def sheet(videos: Sequence[DrawnVideo], columns: int, tile_height: int) -> Picture:
-    """A contact sheet: some frames of each sequence, evenly spread, with their numbers."""
-    rows = [
-        (
-            f"{video.name}, {video.num_frames} frames",
-            [_tile(video, t, tile_height) for t in spread(video.num_frames, columns)],
-        )
-        for video in videos
-    ]
+    """A contact sheet: some frames of each sequence, evenly spread, with their numbers; a row per kind of truth."""
+    rows: list[tuple[str, list[Picture]]] = []
+    for video in videos:
+        places = spread(video.num_frames, columns)
+        panels = [video.panels(t) for t in places]
+        title = f"{video.name}, {video.num_frames} frames"
+        for kind in panels[0]:
+            tiles = [_tile(one[kind], video.number(t), tile_height) for t, one in zip(places, panels, strict=True)]
+            rows.append((f"{title}: {kind}" if kind else title, tiles))
     return contact_sheet(rows, tile_height)
 
 
-def _tile(video: DrawnVideo, t: int, height: int) -> Picture:
-    return captioned(resized(video.picture(t), height), str(video.number(t)))
+def _tile(picture: Picture, number: int, height: int) -> Picture:
+    return captioned(resized(picture, height), str(number))
 
 
 def play(videos: Sequence[DrawnVideo]) -> Iterator[Picture]:
-    """All frames of the videos one after another, fitted into the size of the first one, with names and numbers."""
+    """All frames of the videos one after another, fitted into the size of the first one, with names and numbers.
+
+    What there is to see of a frame besides its mask stands beside it.
+    """
     size: tuple[int, int] | None = None
     for video in videos:
         for t in range(video.num_frames):
-            drawn = video.picture(t)
+            drawn = np.hstack(list(video.panels(t).values()))
             size = size or (drawn.shape[0], drawn.shape[1])
             yield captioned(fitted(drawn, *size), f"{video.name} {video.number(t)}")
 
