@@ -10,6 +10,8 @@ import os
 import random
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from multiprocessing.process import BaseProcess
@@ -202,6 +204,18 @@ def test_two_processes_train_as_one_does_on_the_same_global_batch(
     finish(running)
     assert_same_but_for_rounding(one, two)
     assert_same_way(one, two)
+
+
+def test_torchrun_starts_the_processes(start: Start, tmp_path: Path, tiny_sets: dict[str, Path]) -> None:
+    finish(start(tmp_path / "one", 1, "model.batch_norm=frozen", "train.steps=2"))
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "vosdata"]
+    arguments = ["train", str(tmp_path / "one" / "recipe.yaml"), f"--out={tmp_path / 'two'}", "--device=cpu"]
+    subprocess.run([*launcher, *arguments], check=True, capture_output=True, timeout=120)
+    for number, out in enumerate((tmp_path / "one", tmp_path / "two"), start=1):
+        (begun,) = (line for line in read_metrics(out / "metrics.jsonl") if line.get("event") == "start")
+        assert begun["num_ranks"] == number
+    one, two = ([line["loss"] for line in step_lines(tmp_path / name)] for name in ("one", "two"))
+    assert two == pytest.approx(one, rel=1e-4)
 
 
 def test_a_run_goes_on_with_another_number_of_processes(start: Start, tmp_path: Path) -> None:

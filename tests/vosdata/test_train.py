@@ -3,14 +3,20 @@
 import json
 import math
 import signal
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from shards.errors import CheckpointError, ConflictError, ShardError, TrainingError
+from shards.reader import ShardSet
+from shards.types import Record
 from vosdata.batch import SnippetBatch
 from vosdata.checkpoint import list_checkpoints, load_checkpoint, load_model
 from vosdata.cli.app import run as run_command
@@ -404,10 +410,74 @@ def test_a_recipes_sets_are_found_by_name_and_missing_ones_are_named(
 def test_a_loss_that_is_not_finite_stops_and_names_step_and_snippets(
     tiny: Path, data: list[Path], tmp_path: Path
 ) -> None:
-    with pytest.raises(TrainingError, match=r"step \d+: loss or gradient is not finite .*(alpha|beta)/.*\[.*\]#"):
+    with pytest.raises(
+        TrainingError, match=r"step \d+: loss or gradient is not finite .*(alpha|beta)/.*\[.*\]#"
+    ) as told:
         run(load_recipe(tiny, ["train.learning_rate=1e30", "train.steps=20"]), data, tmp_path / "run")
     for path in list_checkpoints(tmp_path / "run"):
         assert all(torch.isfinite(tensor).all() for tensor in load_checkpoint(path).model.values())
+    last = read_metrics(tmp_path / "run" / "metrics.jsonl")[-1]
+    assert last["event"] == "not_finite"
+    assert f"step {last['step']}: " in str(told.value)
+    assert len(last["keys"]) == 2
+    assert {last["loss"], last["gradient_norm"]} & {"nan", "inf"}
+
+
+def with_masks(record: Record, change: Callable[[int, NDArray[np.uint8]], NDArray[np.uint8]]) -> Record:
+    """A record whose masks are changed, given their place and themselves."""
+    assert all(frame.mask is not None for frame in record.frames)
+    frames = (replace(frame, mask=change(t, frame.mask)) for t, frame in enumerate(record.frames))  # type: ignore[arg-type]
+    return replace(record, frames=tuple(frames))
+
+
+@pytest.mark.parametrize(
+    ("later", "kinds"),
+    [(0, {"vanished_snippets"}), (255, {"vanished_snippets", "uncounted_snippets"}), (None, set())],
+)
+def test_snippets_with_little_to_learn_from_are_trained_and_counted(
+    later: int | None,
+    kinds: set[str],
+    tiny: Path,
+    tiny_sets: dict[str, Path],
+    tmp_path: Path,
+    build_tiny_set: Callable[[Path, str, Sequence[Record]], Path],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Objects that only a first frame shows; behind it is background, or nothing that is known."""
+
+    def only_first(t: int, mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        return mask if t == 0 or later is None else np.full_like(mask, later)
+
+    whole = ShardSet(tiny_sets["gamma"])
+    records = [with_masks(whole.record(i), only_first) for i in range(len(whole))]
+    folder = build_tiny_set(tmp_path, "first_only", records)
+    out = tmp_path / "run"
+    assert run_command(["train", str(tiny), f"--data={folder}", f"--out={out}", "--device=cpu"]) == 0
+    lines = step_lines(out)
+    for kind in ("uncounted_snippets", "empty_snippets", "vanished_snippets"):
+        assert [line[kind] for line in lines] == [2 * n if kind in kinds else 0 for n in range(1, 7)], kind
+    assert all(math.isfinite(line["loss"]) for line in lines)
+    said = capsys.readouterr().out
+    assert ("12 snippets showed no target after their first frame" in said) == ("vanished_snippets" in kinds)
+    assert ("12 snippets had no pixel of known truth" in said) == ("uncounted_snippets" in kinds)
+
+
+def test_snippets_whose_target_augmentation_lost_are_trained_and_counted(
+    tiny: Path, data: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Crops are placed to show the target, but where none of those that were tried does, it is lost."""
+
+    def lose_first_target(batch: SnippetBatch, *arguments: Any) -> SnippetBatch:
+        masks = batch.masks.clone()
+        masks[0, 0] = 0
+        return replace(batch, masks=masks)
+
+    monkeypatch.setattr("vosdata.train.augment", lose_first_target)
+    run(load_recipe(tiny, ["data.tensors={flip_vertical: 0.5}"]), data, tmp_path / "run")
+    lines = step_lines(tmp_path / "run")
+    assert [line["empty_snippets"] for line in lines] == [1, 2, 3, 4, 5, 6]
+    assert all(math.isfinite(line["loss"]) and math.isfinite(line["gradient_norm"]) for line in lines)
+    assert load_checkpoint(list_checkpoints(tmp_path / "run")[0]).counters["empty_snippets"] == 6
 
 
 # --- the command -----------------------------------------------------------------------------------------------------
