@@ -1,10 +1,14 @@
 """Shards in a local folder, mapped on first use."""
 
-import os
+import ctypes
+import mmap
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from shards.access import Span
@@ -31,25 +35,26 @@ class LocalShards:
 
     def view(self, info: ShardInfo, entry: IndexEntry, offset: int, size: int) -> memoryview:
         """Bytes of a shard."""
+        return self._mapped(info)[offset : offset + size]
+
+    def _mapped(self, info: ShardInfo) -> memoryview:
+        """All of a shard."""
         data = self._maps.get(info.shard)
         if data is None:
             with self._lock:
                 data = self._maps.get(info.shard)
                 if data is None:
                     data = self._maps[info.shard] = _map(self._folder / info.file, info)
-        return data[offset : offset + size]
+        return data
 
     def read_ahead(self, spans: Sequence[Span]) -> None:
         """Asks the operating system to read ahead, where it can be asked."""
-        for span in spans if hasattr(os, "posix_fadvise") else ():
+        for span in spans:
             try:
-                descriptor = os.open(self._folder / span.info.file, os.O_RDONLY)
-            except OSError:
-                continue
-            try:
-                os.posix_fadvise(descriptor, span.start, span.size, os.POSIX_FADV_WILLNEED)
-            finally:
-                os.close(descriptor)
+                data = self._mapped(span.info)
+            except DamageError:
+                continue  # raised when it is read
+            advise_reading(data, span.start, span.end)
 
     def discard(self, info: ShardInfo, offset: int) -> None:
         """Nothing to do: the folder has no other bytes."""
@@ -71,3 +76,26 @@ def map_file(path: Path) -> memoryview:
     with pa.memory_map(str(path)) as mapped:
         # Arrow calls its bytes signed, and simplejpeg then refuses them: every picture would take the slow way
         return memoryview(mapped.read_buffer()).cast("B")
+
+
+def advise_reading(data: memoryview, start: int, end: int) -> None:
+    """Begins to read bytes of a mapped file that will soon be needed; returns at once.
+
+    One call to the system. Python's own ways to it take an open file: a call to open, one to advise and one to close,
+    each of which gives the interpreter lock away.
+    """
+    madvise = _madvise()
+    if madvise is not None:
+        first = start // mmap.PAGESIZE * mmap.PAGESIZE  # advice is for whole pages; a mapping starts with one
+        address = np.frombuffer(data, np.uint8).__array_interface__["data"][0]
+        madvise(address + first, end - first, mmap.MADV_WILLNEED)
+
+
+@lru_cache(maxsize=1)
+def _madvise() -> Callable[[int, int, int], Any] | None:
+    """The C library's ``madvise``; None where there is none."""
+    if not hasattr(mmap, "MADV_WILLNEED"):
+        return None
+    function = ctypes.CDLL(None).madvise
+    function.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+    return function  # type: ignore[no-any-return]

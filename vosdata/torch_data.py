@@ -52,13 +52,13 @@ class SnippetDataset(IterableDataset[SnippetBatch]):
         """Where the stream is; see :meth:`SnippetStream.state_dict`."""
         return self.stream.state_dict()
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any], *, allow_changes: bool = False) -> None:
         """Continues where a state was taken; see :meth:`SnippetStream.load_state_dict`.
 
         Raises:
             ValueError: the state belongs to another order.
         """
-        self.stream.load_state_dict(state)
+        self.stream.load_state_dict(state, allow_changes=allow_changes)
 
 
 def _dataset_of(make_stream: Callable[Arguments, SnippetStream]) -> Callable[Arguments, SnippetDataset]:

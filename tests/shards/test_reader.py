@@ -1,7 +1,11 @@
 """Reading: any member of any record, checked, from any thread and any process."""
 
+import ctypes
+import mmap
+import os
 import pickle
 import shutil
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -46,6 +50,72 @@ def test_frames_and_masks_decode_into_a_batch(toy_set: Path) -> None:
         shard_set.mask(4, frame, out=masks[frame])
         np.testing.assert_array_equal(frames[frame], decode_image(record.frames[frame].image))
         np.testing.assert_array_equal(masks[frame], record.frames[frame].mask)
+
+
+@pytest.mark.parametrize("frames", [(0, 1, 2), (2, 1), (1,)])
+@pytest.mark.parametrize("only", [None, 1])
+def test_frames_decoded_together_are_those_decoded_alone(
+    toy_set: Path, frames: tuple[int, ...], only: int | None
+) -> None:
+    shard_set = ShardSet(toy_set)
+    for record in range(len(shard_set)):
+        images = np.zeros((len(frames), HEIGHT, WIDTH, 3), np.uint8)
+        masks = np.full((len(frames), HEIGHT, WIDTH), 77, np.uint8)
+        shard_set.decode(shard_set.entry(record), frames, list(images), list(masks), only)
+        for place, frame in enumerate(frames):
+            np.testing.assert_array_equal(images[place], shard_set.image(record, frame))
+            alone = shard_set.mask(record, frame, only=only)
+            np.testing.assert_array_equal(masks[place], 77 if alone is None else alone)
+
+
+@pytest.mark.parametrize("kind", ["image", "mask"])
+@pytest.mark.parametrize("check", [True, False])
+def test_damage_is_named_where_frames_are_decoded_together(copy: Path, kind: str, check: bool) -> None:
+    entry = ShardSet(copy).entry(4)
+    offset = int((entry.image_offsets if kind == "image" else entry.mask_offsets)[1])
+    flip(copy / "toy-000001.tar", offset)
+    out = np.zeros((3, HEIGHT, WIDTH, 4), np.uint8)
+    images, masks = (
+        [np.ascontiguousarray(one[..., :3]) for one in out],
+        [np.ascontiguousarray(one[..., 3]) for one in out],
+    )
+    with pytest.raises(DamageError) as caught:
+        ShardSet(copy, check=check).decode(entry, (0, 1, 2), images, masks)
+    text = str(caught.value)
+    assert f"{entry.key}.{'frame' if kind == 'image' else 'mask'}00005" in text and f"byte {offset}" in text
+    assert ("expected CRC32C" in text) == check
+
+
+@pytest.mark.parametrize("frames", [(0, 3), (-1, 0)])
+def test_frames_that_are_not_there_are_not_decoded(toy_set: Path, frames: tuple[int, ...]) -> None:
+    shard_set = ShardSet(toy_set)
+    images = [np.zeros((HEIGHT, WIDTH, 3), np.uint8) for _ in frames]
+    with pytest.raises(IndexError, match="which has 3"):
+        shard_set.decode(shard_set.entry(0), frames, images, [image[..., 0].copy() for image in images])
+
+
+def test_reading_ahead_fetches_what_is_not_in_memory(copy: Path) -> None:
+    shard_set = ShardSet(copy)
+    entry, path = shard_set.entry(4), copy / "toy-000001.tar"
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        if is_resident(path, int(entry.image_offsets[0])):
+            pytest.skip("this file system keeps its files in memory")
+    shard_set.read_ahead(entry, 0, 2)
+    deadline = time.monotonic() + 5
+    while not is_resident(path, int(entry.mask_offsets[2])) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert is_resident(path, int(entry.image_offsets[0])) and is_resident(path, int(entry.mask_offsets[2]))
+
+
+def is_resident(path: Path, offset: int) -> bool:
+    """Whether the system has a byte of a file in memory, asked without touching it."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, mmap.MAP_PRIVATE, mmap.PROT_READ) as mapped:
+        address = np.frombuffer(mapped, np.uint8).ctypes.data + offset // mmap.PAGESIZE * mmap.PAGESIZE
+        flags = ctypes.create_string_buffer(1)
+        assert ctypes.CDLL(None).mincore(ctypes.c_void_p(address), ctypes.c_size_t(1), flags) == 0
+        return bool(flags.raw[0] & 1)
 
 
 def test_unannotated_frames_have_no_mask(toy_set: Path) -> None:

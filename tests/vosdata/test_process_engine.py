@@ -21,6 +21,7 @@ from shards.codec import encode_jpeg
 from shards.errors import HelperError
 from shards.types import Record, StoredFrame
 from vosdata.stream import SnippetStream
+from vosdata.streaming import process_engine
 from vosdata.streaming.engine import Engine, Filler, Schedule, ThreadEngine
 from vosdata.streaming.process_engine import ProcessEngine
 
@@ -356,6 +357,18 @@ def test_a_crashed_helper_is_an_error_that_says_so(make_filler: Callable[..., Fi
         pytest.raises(HelperError, match="ended with status 7"),
     ):
         engine.next_batch()
+
+
+def test_a_helper_that_fails_says_why(make_filler: Callable[..., Filler], monkeypatch: pytest.MonkeyPatch) -> None:
+    with (
+        start([make_filler(10, "import json; json.dumps = lambda *given: 1 / 0")]) as engine,
+        pytest.raises(HelperError, match=r"ended with status 1 \(ZeroDivisionError: division by zero\)"),
+    ):
+        engine.next_batch()
+    broken = process_engine._START.replace("vosdata.streaming.ring", "vosdata.streaming.absent")
+    monkeypatch.setattr(process_engine, "_START", broken)
+    with pytest.raises(HelperError, match=r"status 1 \(ModuleNotFoundError: No module named 'vosdata.streaming.absent"):
+        start([make_filler()])
 
 
 def test_a_stream_goes_on_after_its_helper_was_killed(tiny_sets: dict[str, Path]) -> None:

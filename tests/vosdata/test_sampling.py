@@ -299,16 +299,18 @@ def test_every_draw_starts_where_it_may_and_keeps_one_gap(
     entry: IndexEntry, rule: SnippetRule, low: int, more: int, seed: int
 ) -> None:
     rule = replace(rule, gap=read_gap((low, low + more)), reverse=0.5)
-    forwards, backwards = (starts_in_words(entry, rule, step) for step in (low, -low))
-    assume(forwards or not backwards)  # a stream leaves records out in which none can start forwards
-    if not forwards:
+    steps = [sign * gap for gap in range(low, low + more + 1) for sign in (1, -1)]
+    possible = any(starts_in_words(entry, rule, step) for step in steps)
+    # a stream leaves records out in which none can start forwards at the smallest gap
+    assume(starts_in_words(entry, rule, low) or not possible)
+    if not possible:
         with pytest.raises(ValueError, match="no eligible snippet"):
             draw_snippet(alone(entry), 0, rule, generator(seed, 0, 0, "snippet"))
         return
     snippet = draw_snippet(alone(entry), 0, rule, generator(seed, 0, 0, "snippet"))
-    steps = {later - one for one, later in pairwise(snippet.frames)}
-    assert len(steps) <= 1
-    step = steps.pop() if steps else 1
+    taken = {later - one for one, later in pairwise(snippet.frames)}
+    assert len(taken) <= 1
+    step = taken.pop() if taken else 1
     assert rule.num_frames == 1 or low <= abs(step) <= low + more
     assert snippet.frames[0] in starts_in_words(entry, rule, step)
 

@@ -514,7 +514,7 @@ def test_an_unforeseen_failure_says_which_snippet_it_was(
     def fail(*arguments: Any, **options: Any) -> None:
         raise MemoryError("no more")
 
-    monkeypatch.setattr(ShardSet, "mask", fail)
+    monkeypatch.setattr(ShardSet, "decode", fail)
     with open_stream(tiny_sets) as stream, pytest.raises(MemoryError) as caught:
         next(iter(stream))
     assert stream.keys([0])[0] in caught.value.__notes__[0]

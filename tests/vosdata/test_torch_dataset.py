@@ -98,6 +98,16 @@ def test_the_state_is_that_of_the_stream(tiny_sets: dict[str, Path]) -> None:
         assert dataset.stream.position == 4
 
 
+def test_settings_may_change_from_the_state_on_when_asked_for(tiny_sets: dict[str, Path]) -> None:
+    dataset = open_dataset(tiny_sets)
+    state = {**dataset.state_dict(), "position": 4}
+    other = vosdata.torch_dataset(tiny_sets["alpha"], **options())
+    with pytest.raises(ValueError, match="allow_changes=True"):
+        other.load_state_dict(state)
+    other.load_state_dict(state, allow_changes=True)
+    assert other.stream.position == 4
+
+
 def test_it_takes_the_arguments_of_the_stream(tiny_sets: dict[str, Path]) -> None:
     ours, theirs = inspect.signature(vosdata.torch_dataset), inspect.signature(vosdata.SnippetStream)
     assert list(ours.parameters) == list(theirs.parameters)

@@ -26,6 +26,7 @@ import traceback
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,8 +47,8 @@ LENGTH = struct.Struct("<Q")
 ANSWER = struct.Struct("<iiI")
 """Kind, slot number, length of the text that follows."""
 
-READY, FILLED, FAILED = 0, 1, 2
-"""Kinds of answers: about to decode; the text is a JSON list of keys; the text is a pickled exception."""
+READY, FILLED, FAILED, ENDING = 0, 1, 2, 3
+"""Kinds of answers: about to decode; the text is a JSON list of keys, a pickled exception, or why the helper ends."""
 
 NO_SLOT = -1
 """Slot number of an answer to settings."""
@@ -140,13 +141,17 @@ def main(descriptors: Descriptors, layout: RingLayout, trainer: int) -> None:
         layout: of the ring.
         trainer: process id of the trainer.
     """
-    ring = map_ring(descriptors.ring, layout)
-    os.close(descriptors.ring)
-    orders = _Orders(descriptors.orders, trainer)
-    with contextlib.suppress(BrokenPipeError):  # the trainer is gone
+    try:
+        ring = map_ring(descriptors.ring, layout)
+        os.close(descriptors.ring)
+        orders = _Orders(descriptors.orders, trainer)
         order = orders.next_order()
         while isinstance(order, bytes):
             order = _decode(order, orders, _RingMemory(ring, layout), descriptors.answers)
+    except BrokenPipeError:
+        pass  # the trainer is gone
+    except BaseException as error:
+        end_with(error, descriptors.answers)
     os._exit(0)  # at once: nothing here is worth tidying up, and decode threads may be at work
 
 
@@ -196,9 +201,16 @@ def _deliver(queue: BatchQueue, memory: _RingMemory, answers: int) -> None:
                 _answer(answers, FILLED, memory.opened.popleft(), json.dumps(keys).encode())
     except BrokenPipeError:
         os._exit(0)  # the trainer is gone
-    except BaseException:
-        traceback.print_exc()
-        os._exit(1)
+    except BaseException as error:
+        end_with(error, answers)
+
+
+def end_with(error: BaseException, answers: int) -> NoReturn:
+    """Ends the process, and says why."""
+    traceback.print_exception(error)
+    with contextlib.suppress(OSError):
+        _answer(answers, ENDING, NO_SLOT, traceback.format_exception_only(error)[-1].strip().encode())
+    os._exit(1)
 
 
 def _answer(descriptor: int, kind: int, slot: int, text: bytes) -> None:

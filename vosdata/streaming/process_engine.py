@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from shards.errors import HelperError
 from vosdata.streaming.engine import BatchMemory, EngineClosedError, Filler, RawBatch, Schedule, lend
-from vosdata.streaming.helper_process import ANSWER, FAILED, LENGTH, NO_SLOT, PERMIT, SETTINGS, HelperSettings
+from vosdata.streaming.helper_process import ANSWER, ENDING, FAILED, LENGTH, NO_SLOT, PERMIT, SETTINGS, HelperSettings
 from vosdata.streaming.ring import RingLayout, create_ring, map_ring
 
 _NUM_LENT = 3
@@ -43,12 +43,22 @@ _READ_SIZE = 16384
 _END_SECONDS = 5.0
 """How long a helper may take to end before it is killed."""
 
+_ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(256 << 20)}
+"""Keeps the C library from giving the memory of an inflated mask back to the system after each: to get it again costs
+some 80 fresh pages at 480x864, many times what the inflating costs."""
+
 # -P keeps files of the current folder from being taken for modules before the trainer's own path is set
 _START = """
 import sys
 sys.path[:] = {path!r}
-from vosdata.streaming.helper_process import Descriptors, main
-from vosdata.streaming.ring import RingLayout
+try:
+    from vosdata.streaming.helper_process import Descriptors, main
+    from vosdata.streaming.ring import RingLayout
+except Exception as error:
+    import os, struct
+    text = f"{{type(error).__name__}}: {{error}}".encode()
+    os.write({descriptors!r}[2], struct.pack({answer!r}, {ending}, 0, len(text)) + text)
+    raise
 main(Descriptors{descriptors!r}, {layout!r}, {trainer})
 """
 
@@ -76,17 +86,26 @@ class _Helper:
         self._sending = threading.RLock()
         self._receiving = threading.Lock()
         self._received = bytearray()
+        self._last_words = ""
         orders, self._orders = os.pipe()
         self._answers, answers = os.pipe()
         os.set_blocking(self._answers, False)
         given = (ring, orders, answers)
         try:
-            code = _START.format(path=sys.path, descriptors=given, layout=layout, trainer=self.owner)
+            code = _START.format(
+                path=sys.path,
+                descriptors=given,
+                layout=layout,
+                trainer=self.owner,
+                answer=ANSWER.format,
+                ending=ENDING,
+            )
             self.process = subprocess.Popen(
                 [sys.executable, "-P", "-c", code],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 pass_fds=given,
+                env={**_ALLOCATOR, **os.environ},
                 process_group=0,  # Ctrl-C is for the trainer alone
             )
         except BaseException:
@@ -115,7 +134,7 @@ class _Helper:
                 rest = rest[os.write(self._orders, rest) :]
 
     def answer(self) -> tuple[int, int, bytes]:
-        """Waits for the helper's next answer: kind, slot, text.
+        """Waits for the helper's next answer: kind, slot, text. Remembers why it ends, if it says so.
 
         Raises:
             HelperError: the helper has died.
@@ -129,7 +148,9 @@ class _Helper:
                     if len(self._received) >= end:
                         text = bytes(self._received[ANSWER.size : end])
                         del self._received[:end]
-                        return kind, slot, text
+                        if kind != ENDING:
+                            return kind, slot, text
+                        self._last_words = f" ({text.decode(errors='replace')})"
                 self._receive()
             raise EngineClosedError("the engine is closed")
 
@@ -159,7 +180,7 @@ class _Helper:
             code = self.process.wait(_END_SECONDS)
         except subprocess.TimeoutExpired:
             return f"the process that decodes for the stream (pid {self.process.pid}) does not answer any more"
-        how = f"ended with status {code}"
+        how = f"ended with status {code}{self._last_words}"
         if code < 0:
             how = f"was killed by signal {-code} ({signal.Signals(-code).name})"
             if -code == signal.SIGKILL:
