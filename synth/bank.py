@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shards.errors import BadFileError, SourceError
+from synth.origins import SceneOrigins
 from synth.scene import Scene, SceneBackground, SceneObject
 from synth.types import BackgroundSource, ObjectSource
 
@@ -183,6 +184,17 @@ class PictureBank:
     def scene_backdrop(self, item: SceneBackground) -> Sprite:
         """The background that a scene names; as :meth:`scene_cutout`."""
         return self.backdrop(self._find(self.backgrounds, item.name, item.number))
+
+    def scene_origins(self, scene: Scene) -> SceneOrigins:
+        """Where the pictures of a scene come from.
+
+        Raises:
+            BadFileError: a file cannot be read.
+            SourceError: a source does not hold a picture.
+        """
+        numbers = [self._find(self.objects, item.name, item.number) for item in scene.objects]
+        background = self._find(self.backgrounds, scene.background.name, scene.background.number)
+        return SceneOrigins(tuple(map(self.objects.origin, numbers)), self.backgrounds.origin(background))
 
     def load_pictures(self, scene: Scene) -> None:
         """Loads all that a scene needs; errors as :meth:`scene_cutout`."""

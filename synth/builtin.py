@@ -16,7 +16,7 @@ from synth.backdrops import draw_background
 from synth.cutouts import cut_out
 from synth.silhouettes import draw_silhouette
 from synth.textures import natural_colour, palette, round_shading, texture, to_bytes
-from synth.types import Background, Cutout, Problem
+from synth.types import Background, Cutout, Origin, Problem
 
 NUM_OBJECTS, NUM_BACKGROUNDS = 1000, 200
 """Number of cutouts and of backgrounds: so many that few videos share them all, so few that a process draws each once
@@ -49,6 +49,10 @@ class _Builtin:
 
     def __len__(self) -> int:
         return self.num_items
+
+    def origin(self, index: int) -> Origin:
+        """Its name: code makes it, and there is no file."""
+        return Origin(self.name, self.labels[index], "", self.licence)
 
     def fingerprint(self) -> str:
         """Kind and version: the items follow from the code alone."""

@@ -37,6 +37,7 @@ from synth.motion import (
     swing,
     wander,
 )
+from synth.pipelines import Pipelines
 from synth.scene import Camera, Scene, SceneBackground, SceneObject
 from synth.types import BackgroundSource, ObjectSource
 
@@ -95,7 +96,12 @@ def make_scene(
 
 
 def compose_scene(
-    config: SynthConfig, seed: int, index: int, bank: PictureBank, report_bad: ReportBad | None = None
+    config: SynthConfig,
+    seed: int,
+    index: int,
+    bank: PictureBank,
+    report_bad: ReportBad | None = None,
+    pipelines: Pipelines | None = None,
 ) -> Scene:
     """Draws one scene.
 
@@ -105,11 +111,14 @@ def compose_scene(
         index: index of the scene, 0 <= index < 2**64.
         bank: where pictures come from.
         report_bad: called with every file that cannot be used, and another picture is drawn. None: the error stops.
+        pipelines: those of the configuration, which are made anew when they are not given.
 
     Raises:
         BadFileError: a drawn file cannot be used and ``report_bad`` is None.
         SourceError: a source is empty, or ``MAX_BAD`` files in a row cannot be used.
     """
+    if pipelines is None:
+        pipelines = Pipelines(config.cutout_pipeline, config.background_pipeline)
     pictures = generator(seed, 0, index, "scene pictures")
     motion = generator(seed, 0, index, "scene motion")
     manners = generator(seed, 0, index, "scene manners")
@@ -120,6 +129,7 @@ def compose_scene(
     stage = _make_stage(motion, config.scene, aspect)
     camera = _shaken(stage.camera, generator(seed, 0, index, "scene shake"), stage)
     number, backdrop = _draw_picture(pictures, bank.backdrop, bank.backgrounds, set(), report_bad)
+    backdrop = pipelines.background(backdrop, seed, index)
     background = _place_background(motion, stage, camera, bank.backgrounds.name, number, backdrop)
     ids = (motion.permutation(num_objects) + 1).tolist()
     depths = motion.permutation(num_objects).tolist()
@@ -130,8 +140,9 @@ def compose_scene(
         taken.add(number)
         copied, choice = copies.random() < config.scene.distractor and bool(placed), copies.random()
         if copied:
-            original = placed[int(choice * len(placed))]
-            number, sprite = original.item.number, original.sprite
+            number = placed[int(choice * len(placed))].item.number
+            sprite = bank.cutout(number)
+        sprite = pipelines.cutout(sprite, seed, index, object_id)
         still: Curve = (0.0,)
         depth_curve = (float(depth),)
         item = SceneObject(

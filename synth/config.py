@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Annotated, Any
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from synth.presets import PRESETS, PresetName
 
@@ -21,6 +21,13 @@ def _ascending(bounds: tuple[float, float]) -> tuple[float, float]:
     return bounds
 
 
+def _pipeline(value: Any) -> Any:
+    from synth.pipelines import read_pipeline
+
+    return None if value is None else read_pipeline(value)
+
+
+Pipeline = Annotated[dict[str, Any] | None, BeforeValidator(_pipeline)]
 Share = Annotated[float, Field(ge=0, le=1)]
 AreaRange = Annotated[
     tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(gt=0, le=1)]], AfterValidator(_ascending)
@@ -157,6 +164,13 @@ class SynthConfig(BaseModel):
 
     objects_per_video: tuple[Annotated[int, Field(ge=1, le=254)], Annotated[int, Field(ge=1, le=254)]] = (1, 5)
     """Fewest and most objects in a video; uniform."""
+
+    cutout_pipeline: Pipeline = None
+    """albumentations pipeline that each cutout goes through once per scene, seeded per scene and object: the path of a
+    JSON or YAML file as ``albumentations.save`` writes it, or what it holds, which is part of the configuration."""
+
+    background_pipeline: Pipeline = None
+    """The same for the background."""
 
     scene: SceneConfig = SceneConfig()
     """How scenes are drawn."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from shards.errors import BadFileError
 from synth.cutouts import cut_out
 from synth.pictures import Picture, decode_object_mask, decode_picture, fit_mask, read_file
-from synth.types import Background, Cutout, Problem
+from synth.types import Background, Cutout, Origin, Problem
 
 MIN_BACKGROUND_SIDE = 64
 """Shortest side in pixels that a background needs."""
@@ -129,6 +129,12 @@ class FolderObjects:
         mask = entry.mask.read(self.root, picture, self._named)
         return Cutout(cut_out(picture.rgb, mask, self._named(entry.label)), entry.label)
 
+    def origin(self, index: int) -> Origin:
+        """The picture that a cutout was cut from, and its hash; raises as :meth:`load`."""
+        picture = _entry(self.entries, index).picture
+        content = read_file(self.root / picture, self._named(picture))
+        return Origin(self.name, picture, hashlib.sha256(content).hexdigest(), self.licence)
+
     def fingerprint(self) -> str:
         """Hash over label, files and their whole contents of every object; made once, then remembered."""
         return self._hash
@@ -195,6 +201,12 @@ class FolderBackgrounds:
             size = max(1, round(width * scale)), max(1, round(height * scale))
             rgb = np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), np.uint8)
         return Background(rgb, path)
+
+    def origin(self, index: int) -> Origin:
+        """The picture's file and its hash; raises as :meth:`load`."""
+        path = _entry(self.pictures, index)
+        content = read_file(self.root / path, f"{self.name}/{path}")
+        return Origin(self.name, path, hashlib.sha256(content).hexdigest(), self.licence)
 
     def fingerprint(self) -> str:
         """Hash over names and whole contents of the pictures; made once, then remembered."""

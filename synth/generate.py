@@ -12,7 +12,8 @@ from shards.types import Record, StoredFrame
 from synth.bank import PictureBank
 from synth.compose import compose_scene
 from synth.config import SynthConfig
-from synth.render import Renderer, single_threaded_opencv
+from synth.pipelines import Pipelines
+from synth.render import RenderedVideo, Renderer, single_threaded_opencv
 from synth.scene import SCENE_VERSION, Scene
 from synth.stored import StoredScenes, check_pictures, digest_scenes
 from synth.truth import TRUTH_KINDS, TRUTH_NOTE, Truth, TruthKind, make_truth
@@ -24,10 +25,10 @@ MAX_VIDEOS_PER_SHARD = 100
 MIN_SHARDS = 8
 """Small sets are cut finer, so that several workers have work."""
 
-RENDERER_VERSION = 2
+RENDERER_VERSION = 3
 """Raised whenever the same scene gives other pixels; part of the configuration, so that old and new never mix."""
 
-RENDERING_KEYS = ("num_frames", "size", "frame_rate", "quality")
+RENDERING_KEYS = ("num_frames", "size", "frame_rate", "quality", "cutout_pipeline", "background_pipeline")
 """Keys of the configuration that say how scenes are rendered, not how they are drawn."""
 
 OnBad = Literal["stop", "skip"]
@@ -38,6 +39,9 @@ class SynthPlan:
 
     Every video is a pure function of (configuration, seed, index, sources), so any process can make any shard.
     """
+
+    renderer = "opencv"
+    """Who draws the pixels."""
 
     def __init__(
         self,
@@ -132,6 +136,7 @@ class SynthPlan:
         return {
             "maker": "synthvos",
             "scene_version": SCENE_VERSION,
+            "renderer": self.renderer,
             "renderer_version": RENDERER_VERSION,
             **drawn,
             "synth": synth,
@@ -181,7 +186,8 @@ class SynthPlan:
             self._idle_banks.append(bank)
 
     def _records(self, shard: int, bank: PictureBank) -> Iterator[Record | Skipped]:
-        renderer = Renderer(bank, self.config.size, self.config.num_frames)
+        pipelines = Pipelines(self.config.cutout_pipeline, self.config.background_pipeline)
+        renderer = Renderer(bank, self.config.size, self.config.num_frames, pipelines)
         reported: dict[str, Skipped] = {}
         if shard == 0:
             for source in (self.objects, self.backgrounds):
@@ -189,18 +195,23 @@ class SynthPlan:
         for index in range(shard * self.videos_per_shard, min((shard + 1) * self.videos_per_shard, self.num_records)):
             known = len(reported)
             with single_threaded_opencv():
-                scene = self._scene(index, bank, reported)
+                scene = self._scene(index, bank, reported, pipelines)
                 if scene is None:
                     yield from list(reported.values())[known:]
                     continue
                 video = renderer.render(scene, amodal=bool(self.truth))
-                truth = make_truth(self.truth, scene, video) if self.truth else None
+                truth = self._make_truth(scene, video, bank) if self.truth else None
             yield from list(reported.values())[known:]
-            images = [encode_jpeg(frame, self.config.quality) for frame in video.frames]
+            quality = scene.jpeg_quality(self.config.quality)
+            images = [encode_jpeg(frame, quality) for frame in video.frames]
             extras = truth.extras if truth else [{}] * len(images)
             parts = enumerate(zip(images, video.masks, extras, strict=True))
             frames = tuple(StoredFrame(t, image, mask, files) for t, (image, mask, files) in parts)
             yield self._record(scene, frames, truth)
+
+    def _make_truth(self, scene: Scene, video: RenderedVideo, bank: PictureBank) -> Truth:
+        origins = bank.scene_origins(scene) if "sources" in self.truth else None
+        return make_truth(self.truth, scene, video, best_quality=self.config.quality, origins=origins)
 
     def scenes(self, reported: dict[str, Skipped]) -> Iterator[Scene]:
         """The scenes alone, in order.
@@ -211,16 +222,17 @@ class SynthPlan:
         Raises:
             BadFileError: a drawn picture cannot be used and ``on_bad`` is ``"stop"``.
         """
+        pipelines = Pipelines(self.config.cutout_pipeline, self.config.background_pipeline)
         with self._lent_bank() as bank:
             for index in range(self.num_records):
-                scene = self._scene(index, bank, reported)
+                scene = self._scene(index, bank, reported, pipelines)
                 if scene is not None:
                     yield scene
 
-    def _scene(self, index: int, bank: PictureBank, reported: dict[str, Skipped]) -> Scene | None:
+    def _scene(self, index: int, bank: PictureBank, reported: dict[str, Skipped], pipelines: Pipelines) -> Scene | None:
         """Draws a scene or takes the stored one; None when that one cannot be rendered and is left out."""
         if self.stored is None:
-            return self._draw(index, bank, reported)
+            return self._draw(index, bank, reported, pipelines)
         scene = self.stored.scene(index)
         try:
             bank.load_pictures(scene)
@@ -232,12 +244,13 @@ class SynthPlan:
             return None
         return scene
 
-    def _draw(self, index: int, bank: PictureBank, reported: dict[str, Skipped]) -> Scene:
+    def _draw(self, index: int, bank: PictureBank, reported: dict[str, Skipped], pipelines: Pipelines) -> Scene:
         def report(name: str, error: BadFileError) -> None:
             reported.setdefault(name, Skipped(name, str(error)))
 
         try:
-            return compose_scene(self.config, self.seed, index, bank, report if self.on_bad == "skip" else None)
+            skip = report if self.on_bad == "skip" else None
+            return compose_scene(self.config, self.seed, index, bank, skip, pipelines)
         except BadFileError as error:
             raise BadFileError(f"{error}. Repair or remove it, or go on without it with --on-bad skip.") from error
 

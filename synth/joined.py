@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Generic, TypeVar
 
-from synth.types import Background, BackgroundSource, Cutout, ObjectSource, Problem
+from synth.types import Background, BackgroundSource, Cutout, ObjectSource, Origin, Problem
 
 Source = TypeVar("Source", ObjectSource, BackgroundSource)
 
@@ -68,6 +68,11 @@ class _Joined(Generic[Source]):
         """Hash of the sources' fingerprints, in order."""
         joined = "\n".join(member.fingerprint() for member in self.members)
         return hashlib.blake2b(joined.encode(), digest_size=16).hexdigest()
+
+    def origin(self, index: int) -> Origin:
+        """As the source that holds the item says."""
+        member, place, _ = self._find(index)
+        return member.origin(place)
 
     def _find(self, index: int) -> tuple[Source, int, str]:
         """The source of an item, its index there, and its name here."""

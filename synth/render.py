@@ -3,9 +3,14 @@
 Each frame is painted from far to near. Every object is warped once, four premultiplied channels together, in nothing
 but its own box, and laid over what is there: ``out = object + (1 - alpha) * below``. Where its alpha is at least one
 half it owns the pixel, so the nearest such object is the one in the mask.
+
+What changes how things look changes no mask: masks, amodal ones too, show sharp geometry at the frame's moment, which
+is the middle of the exposure; so an object's motion blur reaches out of its mask by half of its way during it. For each
+object, from far to near: its shadow darkens what is there; then the object, bent by its waves and smeared along its
+way, is laid over. At last the light falls on everything. (:mod:`synth.appearance`, :mod:`synth.deform`,
+:mod:`synth.exposure`; :mod:`synth.placement` has what is drawn and where.)
 """
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,9 +20,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from synth.bank import SOLID, PictureBank, Sprite, level_for
-from synth.geometry import Maps, apply, background_map, between_pixel_centres, camera_maps, compose, object_maps
+from synth.appearance import LIGHT_STEPS, light_gains
+from synth.bank import SOLID, PictureBank, Sprite
+from synth.exposure import Exposure
+from synth.geometry import Maps, camera_maps
 from synth.motion import frame_moments
+from synth.pipelines import NO_PIPELINES, Pipelines
+from synth.placement import Backdrop, Box, Layer, Warp, place_background, place_object
 from synth.scene import Scene
 from synth.types import BackgroundSource, ObjectSource
 
@@ -41,13 +50,20 @@ class RenderedVideo:
     """The cutouts of the N objects."""
 
     object_maps: NDArray[np.float64]
-    """``float64 (N, T, 2, 3)``: pixels of each cutout to pixels of the frame, as in :mod:`synth.geometry`."""
+    """``float64 (N, T, 2, 3)``: pixels of each cutout to pixels of the frame, as in :mod:`synth.geometry`, before
+    waves bend it."""
 
     background_maps: Maps
     """``float64 (T, 2, 3)``: pixels of the background's picture to pixels of the frame."""
 
     camera_maps: Maps
     """``float64 (T, 2, 3)``: resting view to frame, both in pixels of the frame."""
+
+    object_ways: NDArray[np.float64]
+    """``float64 (N, T, 2)``: way of each object during the exposure, along which it is smeared, in pixels."""
+
+    background_ways: NDArray[np.float64]
+    """``float64 (T, 2)``: the same of the background."""
 
     amodal: NDArray[np.bool_] | None
     """``bool (T, N, H, W)``: where each object is, hidden or not; None when it was not asked for."""
@@ -69,58 +85,39 @@ def single_threaded_opencv() -> Iterator[None]:
 
 
 def render_scene(
-    scene: Scene, objects: ObjectSource, backgrounds: BackgroundSource, size: tuple[int, int], num_frames: int
+    scene: Scene,
+    objects: ObjectSource,
+    backgrounds: BackgroundSource,
+    size: tuple[int, int],
+    num_frames: int,
+    pipelines: Pipelines = NO_PIPELINES,
 ) -> RenderedVideo:
     """Renders one scene; see :class:`Renderer`, which reuses decoded pictures between scenes."""
-    return Renderer(PictureBank(objects, backgrounds), size, num_frames).render(scene)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Layer:
-    """A picture and where it goes in every frame."""
-
-    sprite: Sprite
-    """The picture."""
-
-    to_frame: Maps
-    """``float64 (T, 2, 3)``: its pixels to the frame's."""
-
-    pixels: Image
-    """``uint8 (h, w, 4)``, premultiplied: the level of the picture that is drawn."""
-
-    maps: Maps
-    """``float64 (T, 2, 3)``: that level's pixels to the frame's, integers at pixel centres."""
-
-    boxes: NDArray[np.int64]
-    """``int64 (T, 4)``: x0, y0, x1, y1, end-exclusive and inside the frame; empty where it is out of it."""
-
-    def draw(self, t: int, scratch: Image) -> tuple[tuple[slice, slice], Image] | None:
-        """Warps the picture for frame t into scratch memory; returns its box and pixels, None when it is outside."""
-        x0, y0, x1, y1 = self.boxes[t].tolist()
-        if x0 >= x1 or y0 >= y1:
-            return None
-        to_box = self.maps[t] - np.array([[0.0, 0.0, x0], [0.0, 0.0, y0]])
-        out = scratch[: (y1 - y0) * (x1 - x0) * 4].reshape(y1 - y0, x1 - x0, 4)
-        cv2.warpAffine(self.pixels, to_box, (x1 - x0, y1 - y0), dst=out, flags=cv2.INTER_LINEAR)
-        return (slice(y0, y1), slice(x0, x1)), out
+    return Renderer(PictureBank(objects, backgrounds), size, num_frames, pipelines).render(scene)
 
 
 class Renderer:
     """Renders scenes at one size and length, reusing pictures and working memory. For one thread."""
 
-    def __init__(self, bank: PictureBank, size: tuple[int, int], num_frames: int) -> None:
+    def __init__(
+        self, bank: PictureBank, size: tuple[int, int], num_frames: int, pipelines: Pipelines = NO_PIPELINES
+    ) -> None:
         """Makes the working memory.
 
         Args:
             bank: where pictures come from; its sources must hold every picture that a scene names.
             size: height and width of the frames in pixels.
             num_frames: frames per video, at least 1.
+            pipelines: what pictures go through first; those that the scenes were drawn with.
         """
         self.bank = bank
         self.size = size
         self.moments = frame_moments(num_frames)
+        self.pipelines = pipelines
         self._canvas: Image = np.empty((*size, 4), np.uint8)
-        self._scratch: Image = np.empty(size[0] * size[1] * 4, np.uint8)
+        self._light: Image = np.empty((*size, 4), np.uint8)
+        self._one_channel: Image = np.empty(size[0] * size[1], np.uint8)
+        self._scratch: Image = np.empty(0, np.uint8)
 
     def render(self, scene: Scene, amodal: bool = False) -> RenderedVideo:
         """Renders one scene; a pure function of the scene, its pictures, size and number of frames.
@@ -133,24 +130,18 @@ class Renderer:
             BadFileError: a picture cannot be read.
             SourceError: the sources do not hold a picture that the scene names.
         """
-        height, width = self.size
-        camera = camera_maps(scene.camera, self.moments, self.size)
-        backdrop = self._background_layer(scene, camera)
-        layers = [self._object_layer(scene, number, camera) for number in range(len(scene.objects))]
+        num_frames, (height, width) = len(self.moments), self.size
+        backdrop, layers, camera = self._place(scene)
         order = _depth_order(np.stack([self.moments.values(item.depth) for item in scene.objects]))
-        whole = np.zeros((len(self.moments), len(layers), height, width), np.bool_) if amodal else None
-        frames = np.empty((len(self.moments), height, width, 3), np.uint8)
-        masks = np.zeros((len(self.moments), height, width), np.uint8)
-        for t in range(len(self.moments)):
+        light = light_gains(scene.light, self.moments)
+        whole = np.zeros((num_frames, len(layers), height, width), np.bool_) if amodal else None
+        frames = np.empty((num_frames, height, width, 3), np.uint8)
+        masks = np.zeros((num_frames, height, width), np.uint8)
+        for t in range(num_frames):
             self._draw_background(backdrop, t)
             for number in order[t, ::-1].tolist():
-                drawn = layers[number].draw(t, self._scratch)
-                if drawn is not None:
-                    box, pixels = drawn
-                    solid = _lay_over(self._canvas[box], masks[t][box], pixels, scene.objects[number].id)
-                    if whole is not None:
-                        whole[t, number][box] = solid
-            cv2.cvtColor(self._canvas, cv2.COLOR_RGBA2RGB, dst=frames[t])
+                self._draw_object(layers[number], t, masks[t], None if whole is None else whole[t, number])
+            self._finish(light[t], frames[t])
         return RenderedVideo(
             frames=frames,
             masks=masks,
@@ -159,40 +150,83 @@ class Renderer:
             object_maps=np.stack([layer.to_frame for layer in layers]),
             background_maps=backdrop.to_frame,
             camera_maps=camera,
+            object_ways=np.stack([layer.ways for layer in layers]),
+            background_ways=backdrop.ways,
             amodal=whole,
         )
 
-    def _draw_background(self, layer: _Layer, t: int) -> None:
-        # Mirrored borders only show when a scene is rendered at another aspect than it was composed for.
+    def _place(self, scene: Scene) -> tuple[Backdrop, list[Layer], Maps]:
+        """What is drawn and where, and the camera's maps at the frames' times."""
+        exposure = Exposure(len(self.moments), scene.shutter)
+        camera = camera_maps(scene.camera, exposure.moments, self.size)
+        coordinates = scene.seed, scene.index
+        background = self.pipelines.background(self.bank.scene_backdrop(scene.background), *coordinates)
+        backdrop = place_background(scene, background, self.size, camera, exposure)
+        layers = []
+        for item in scene.objects:
+            sprite = self.pipelines.cutout(self.bank.scene_cutout(item), *coordinates, item.id)
+            layers.append(place_object(scene, item, sprite, self.size, camera, exposure, self.moments))
+        return backdrop, layers, camera[: len(self.moments)]
+
+    def _draw_background(self, backdrop: Backdrop, t: int) -> None:
+        """Fills the canvas. Mirrored borders only show when a scene is rendered at another aspect than composed for."""
+        smear = backdrop.smears[t]
+        x0, y0, x1, y1 = _added((0, 0, self.size[1], self.size[0]), smear.before)
+        target = self._memory((y1 - y0, x1 - x0, 4)) if smear.steps else self._canvas
         cv2.warpAffine(
-            layer.pixels,
-            layer.maps[t],
-            self.size[::-1],
-            dst=self._canvas,
+            backdrop.pixels,
+            backdrop.maps[t] - np.array([[0.0, 0.0, x0], [0.0, 0.0, y0]]),
+            (x1 - x0, y1 - y0),
+            dst=target,
             flags=cv2.INTER_LINEAR,
             borderMode=cv2.BORDER_REFLECT_101,
         )
+        if smear.steps:
+            self._canvas[:] = smear.apply(target)
 
-    def _background_layer(self, scene: Scene, camera: Maps) -> _Layer:
-        item = scene.background
-        sprite = self.bank.scene_backdrop(item)
-        maps = compose(camera, background_map(item, sprite.size, self.size))
-        return self._layer(sprite, maps, item.size * max(scene.camera.zoom))
+    def _draw_object(self, layer: Layer, t: int, mask: Image, whole: NDArray[np.bool_] | None) -> None:
+        """Draws an object's shadow and itself over the canvas, and into the masks."""
+        if layer.shadow is not None:
+            self._darken(layer.shadow, t)
+        box, smear = layer.colours.boxes[t], layer.smears[t]
+        if _is_empty(box):
+            return
+        wide = _added(box, smear.before)
+        sharp = layer.colours.draw(t, wide, self._memory((wide[3] - wide[1], wide[2] - wide[0], 4)).reshape(-1))
+        pixels = smear.apply(sharp)
+        alpha = cv2.extractChannel(pixels, 3)
+        _lay_over(self._canvas[_inside(box)], pixels, alpha, layer.gains[t])
+        if layer.outline is not None:
+            box = layer.outline.boxes[t]
+            alpha = None if _is_empty(box) else layer.outline.draw(t, box, self._one_channel)
+        elif smear.steps:
+            alpha = cv2.extractChannel(sharp[_inside(box, wide[0], wide[1])], 3)
+        if alpha is not None:
+            _own(mask[_inside(box)], alpha, layer.item.id)
+            if whole is not None:
+                whole[_inside(box)] = alpha >= SOLID
 
-    def _object_layer(self, scene: Scene, number: int, camera: Maps) -> _Layer:
-        item = scene.objects[number]
-        sprite = self.bank.scene_cutout(item)
-        maps = compose(camera, object_maps(item, self.moments, sprite.size, self.size))
-        return self._layer(sprite, maps, max(item.size) * max(scene.camera.zoom))
+    def _darken(self, shadow: Warp, t: int) -> None:
+        """Lets a shadow fall on the canvas."""
+        box = shadow.boxes[t]
+        if not _is_empty(box):
+            through = shadow.draw(t, box, self._one_channel, outside=255)
+            canvas = self._canvas[_inside(box)]
+            cv2.multiply(canvas, cv2.merge((through, through, through, through)), dst=canvas, scale=1 / 255)
 
-    def _layer(self, sprite: Sprite, maps: Maps, largest: float) -> _Layer:
-        """Chooses the level of a picture from its largest size in frame diagonals, the same at any number of frames."""
-        scale = largest * math.hypot(*self.size) / math.hypot(*sprite.size)
-        pixels = sprite.level(level_for(scale))
-        per_axis = np.array([sprite.size[1] / pixels.shape[1], sprite.size[0] / pixels.shape[0], 1.0])
-        level_maps = maps * per_axis
-        boxes = _boxes(level_maps, pixels.shape[:2], self.size)
-        return _Layer(sprite, maps, pixels, between_pixel_centres(level_maps), boxes)
+    def _finish(self, gains: NDArray[np.uint8], frame: Image) -> None:
+        """Lets the light fall on the canvas and keeps the frame."""
+        if (gains != LIGHT_STEPS).any():
+            self._light.view(np.uint32)[:] = gains.view(np.uint32)[0]
+            cv2.multiply(self._canvas, self._light, dst=self._canvas, scale=1 / LIGHT_STEPS)
+        cv2.cvtColor(self._canvas, cv2.COLOR_RGBA2RGB, dst=frame)
+
+    def _memory(self, shape: tuple[int, int, int]) -> Image:
+        """Working memory of that shape, reused by the next call."""
+        num_bytes = shape[0] * shape[1] * shape[2]
+        if len(self._scratch) < num_bytes:
+            self._scratch = np.empty(num_bytes, np.uint8)
+        return self._scratch[:num_bytes].reshape(shape)
 
 
 def _depth_order(depths: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -200,23 +234,32 @@ def _depth_order(depths: NDArray[np.float64]) -> NDArray[np.int64]:
     return np.argsort(depths.T, axis=1, kind="stable")
 
 
-def _boxes(maps: Maps, picture_size: tuple[int, ...], size: tuple[int, int]) -> NDArray[np.int64]:
-    """Boxes of a picture in every frame, clipped to the frame: ``int64 (T, 4)``."""
-    height, width = picture_size
-    corners = np.array([[0.0, 0.0], [width, 0.0], [0.0, height], [width, height]])
-    moved = apply(maps, corners)  # (T, 4, 2)
-    low = np.floor(moved.min(axis=1)).astype(np.int64)
-    high = np.ceil(moved.max(axis=1)).astype(np.int64)
-    limit = np.array([size[1], size[0]])
-    return np.concatenate([np.clip(low, 0, limit), np.clip(high, 0, limit)], axis=1)
+def _added(box: Box, other: Box) -> Box:
+    return box[0] + other[0], box[1] + other[1], box[2] + other[2], box[3] + other[3]
 
 
-def _lay_over(canvas: Image, mask: Image, pixels: Image, object_id: int) -> NDArray[np.bool_]:
-    """Puts a warped object over a box of the canvas, takes the pixels where it is solid, and returns where that is."""
-    alpha = cv2.extractChannel(pixels, 3)
+def _is_empty(box: Box) -> bool:
+    return box[0] >= box[2] or box[1] >= box[3]
+
+
+def _inside(box: Box, x: int = 0, y: int = 0) -> tuple[slice, slice]:
+    """Rows and columns of a box in a picture whose upper left corner is at (x, y)."""
+    return slice(box[1] - y, box[3] - y), slice(box[0] - x, box[2] - x)
+
+
+def _lay_over(canvas: Image, pixels: Image, alpha: Image, gain: float) -> None:
+    """Puts a warped object over a box of the canvas."""
     through = cv2.bitwise_not(alpha)
     below = cv2.multiply(canvas, cv2.merge((through, through, through, through)), scale=1 / 255)
-    canvas[:] = cv2.add(below, pixels)
-    solid: NDArray[np.bool_] = alpha >= SOLID
-    np.copyto(mask, np.uint8(object_id), where=solid)
-    return solid
+    if gain == 1:
+        cv2.add(below, pixels, dst=canvas)
+    else:
+        cv2.addWeighted(below, 1.0, pixels, gain, 0.0, dst=canvas)
+
+
+def _own(mask: Image, alpha: Image, object_id: int) -> None:
+    """Gives an object the pixels of a box of the mask where its alpha is at least one half."""
+    _, others = cv2.threshold(alpha, SOLID - 1, 255, cv2.THRESH_BINARY_INV)
+    _, own = cv2.threshold(alpha, SOLID - 1, object_id, cv2.THRESH_BINARY)
+    cv2.bitwise_and(mask, others, dst=mask)
+    cv2.bitwise_or(mask, own, dst=mask)

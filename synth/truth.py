@@ -26,6 +26,20 @@ and the key ``truth`` of the record JSON::
                 returned          true in every frame that shows an object which had been there and was absent since
     camera      camera            T affine maps, 2x3: where a point of the resting view lies in the frame, in pixels
                                   from the upper left corner of the frame
+    role        role              N words: "target", or "distractor" for a second copy of another object
+    blur        object_ways       N lists of T [x, y]: way of the object during the exposure, in pixels; it is smeared
+                                  along it where that is a pixel or more
+                background_ways   T [x, y]: the same of the background
+                object_defocus    N numbers: sigma of the object's blur in pixels, 0 when it is sharp
+                background_defocus        the same of the background
+    light       light             T [red, green, blue]: gains of the whole frame
+                colours           N [red, green, blue]: gains of the object's colours
+                brightness        N lists of T: further gain of the object
+                shadow            share of the light that the objects' shadows take away, 0 without
+    quality     jpeg_quality      of the frames
+    sources     objects, background       N records, and one, of file: where the picture comes from, below its source;
+                                  sha256: hash of that file, empty for what is made by code; source: the source's name;
+                                  licence: as far as it is known
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -37,12 +51,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shards.errors import BadFileError
+from synth.appearance import LIGHT_STEPS, brightness_gains, light_gains
 from synth.bank import SOLID, Sprite
+from synth.deform import Bend, bends
 from synth.geometry import Maps, apply, compose, invert
+from synth.motion import frame_moments
+from synth.origins import SceneOrigins
 from synth.render import RenderedVideo
-from synth.scene import Scene
+from synth.scene import Scene, SceneObject
 
-TruthKind: TypeAlias = Literal["amodal", "flow", "order", "visibility", "camera"]
+TruthKind: TypeAlias = Literal[
+    "amodal", "flow", "order", "visibility", "camera", "role", "blur", "light", "quality", "sources"
+]
 TRUTH_KINDS: tuple[TruthKind, ...] = get_args(TruthKind)
 
 TRUTH_NOTE = (
@@ -71,20 +91,31 @@ class Truth:
     """Value of ``truth`` in the record JSON."""
 
 
-def make_truth(kinds: Iterable[TruthKind], scene: Scene, video: RenderedVideo) -> Truth:
+def make_truth(
+    kinds: Iterable[TruthKind],
+    scene: Scene,
+    video: RenderedVideo,
+    *,
+    best_quality: int | None = None,
+    origins: SceneOrigins | None = None,
+) -> Truth:
     """Makes the truth of a rendered video.
 
     Args:
         kinds: what is wanted.
         scene: the scene.
         video: the scene as rendered with ``amodal=True``.
+        best_quality: best JPEG quality of the set; for the kind ``quality``.
+        origins: where the scene's pictures come from; for the kind ``sources``.
 
     Raises:
-        ValueError: the video was rendered without amodal masks.
+        ValueError: the video was rendered without amodal masks, or what a kind needs is not given.
     """
     if video.amodal is None:
         raise ValueError("exact truth needs a video that was rendered with amodal=True")
     wanted = frozenset(kinds)
+    if ("quality" in wanted and best_quality is None) or ("sources" in wanted and origins is None):
+        raise ValueError("the truth about quality needs best_quality, and that about sources needs origins")
     extras: list[dict[str, bytes]] = [{} for _ in video.masks]
     values: dict[str, Any] = {}
     size = (video.masks.shape[1], video.masks.shape[2])
@@ -103,6 +134,16 @@ def make_truth(kinds: Iterable[TruthKind], scene: Scene, video: RenderedVideo) -
         values |= _visibility(scene, video, video.amodal)
     if "camera" in wanted:
         values["camera"] = video.camera_maps.tolist()
+    if "role" in wanted:
+        values["role"] = [item.role for item in scene.objects]
+    if "blur" in wanted:
+        values |= _blur(scene, video)
+    if "light" in wanted:
+        values |= _light(scene, len(video.masks))
+    if "quality" in wanted and best_quality is not None:
+        values["jpeg_quality"] = scene.jpeg_quality(best_quality)
+    if "sources" in wanted and origins is not None:
+        values |= origins.to_json()
     return Truth(tuple(extras), values)
 
 
@@ -125,10 +166,20 @@ def flow_between(scene: Scene, video: RenderedVideo, t: int, other: int) -> NDAr
     """
     mask = video.masks[t]
     flow = _affine_flow(_between(video.background_maps, t, other), *np.indices(mask.shape))
-    for item, maps in zip(scene.objects, video.object_maps, strict=True):
+    for item, sprite, maps in zip(scene.objects, video.sprites, video.object_maps, strict=True):
         rows, columns = np.nonzero(mask == item.id)
-        flow[rows, columns] = _affine_flow(_between(maps, t, other), rows, columns)
+        if bends(item.waves):
+            here = np.stack([columns, rows], axis=1).astype(np.float64) + 0.5
+            bend = _bend(item, sprite, len(maps))
+            shown = bend.forward(apply(invert(maps[t]), here), t)
+            flow[rows, columns] = apply(maps[other], bend.backward(shown, other)) - here
+        else:
+            flow[rows, columns] = _affine_flow(_between(maps, t, other), rows, columns)
     return flow
+
+
+def _bend(item: SceneObject, sprite: Sprite, num_frames: int) -> Bend:
+    return Bend(item.waves, frame_moments(num_frames), sprite.size)
 
 
 def _between(maps: Maps, t: int, other: int) -> Maps:
@@ -204,8 +255,8 @@ def _visibility(scene: Scene, video: RenderedVideo, amodal: NDArray[np.bool_]) -
     ids = np.array([item.id for item in scene.objects])
     visible = np.array([(video.masks == number).sum(axis=(1, 2)) for number in ids])
     whole = amodal.sum(axis=(2, 3)).T
-    pairs = zip(video.sprites, video.object_maps, strict=True)
-    in_frame = np.array([_in_frame(sprite, maps, video.masks.shape[1:]) for sprite, maps in pairs])
+    parts = zip(scene.objects, video.sprites, video.object_maps, strict=True)
+    in_frame = np.array([_in_frame(*part, video.masks.shape[1:]) for part in parts])
     present = whole > 0
     return {
         "visible_pixels": visible.tolist(),
@@ -217,15 +268,36 @@ def _visibility(scene: Scene, video: RenderedVideo, amodal: NDArray[np.bool_]) -
     }
 
 
-def _in_frame(sprite: Sprite, maps: Maps, size: tuple[int, ...]) -> NDArray[np.float64]:
+def _in_frame(item: SceneObject, sprite: Sprite, maps: Maps, size: tuple[int, ...]) -> NDArray[np.float64]:
     """Share of a cutout's solid pixels whose centres lie inside the frame: ``float64 (T,)``."""
     rows, columns = np.nonzero(sprite.pixels[..., 3] >= SOLID)
     centres: NDArray[np.float64] = np.stack([columns, rows], axis=1).astype(np.float64) + 0.5
+    bend = _bend(item, sprite, len(maps))
     shares = np.empty(len(maps))
     for t, at in enumerate(maps):
-        x, y = apply(at, centres).T
+        x, y = apply(at, bend.backward(centres, t)).T
         shares[t] = ((x >= 0) & (y >= 0) & (x < size[1]) & (y < size[0])).mean()
     return shares
+
+
+def _blur(scene: Scene, video: RenderedVideo) -> dict[str, Any]:
+    diagonal = float(np.hypot(*video.masks.shape[1:]))
+    return {
+        "object_ways": video.object_ways.tolist(),
+        "background_ways": video.background_ways.tolist(),
+        "object_defocus": [item.defocus * diagonal for item in scene.objects],
+        "background_defocus": scene.background.defocus * diagonal,
+    }
+
+
+def _light(scene: Scene, num_frames: int) -> dict[str, Any]:
+    moments = frame_moments(num_frames)
+    return {
+        "light": (light_gains(scene.light, moments)[:, :3] / LIGHT_STEPS).tolist(),
+        "colours": [[item.red, item.green, item.blue] for item in scene.objects],
+        "brightness": [brightness_gains(item, moments).tolist() for item in scene.objects],
+        "shadow": scene.shadow.strength,
+    }
 
 
 def _states(present: NDArray[np.bool_], in_frame: NDArray[np.float64]) -> list[str]:

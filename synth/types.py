@@ -51,6 +51,23 @@ class Problem:
         return f"{self.name}: {self.reason}"
 
 
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where one picture comes from."""
+
+    source: str
+    """Name of its source."""
+
+    file: str
+    """Path of its file below the source, or its name where code makes it."""
+
+    sha256: str
+    """Hash of the file's content in hexadecimal digits; empty where there is no file."""
+
+    licence: str
+    """Licence of the picture as far as it is known, else empty."""
+
+
 class ObjectSource(Protocol):
     """A numbered collection of cutouts. Picklable; ``load`` is a pure function of the index."""
 
@@ -82,6 +99,13 @@ class ObjectSource(Protocol):
 
         Raises:
             BadFileError: the file cannot be used; the message says why.
+        """
+
+    def origin(self, index: int) -> Origin:
+        """Where one cutout comes from; of several files, the picture's.
+
+        Raises:
+            BadFileError: the file cannot be read.
         """
 
     def fingerprint(self) -> str:
@@ -120,6 +144,9 @@ class BackgroundSource(Protocol):
         Raises:
             BadFileError: the file cannot be used; the message says why.
         """
+
+    def origin(self, index: int) -> Origin:
+        """Where one background comes from; as :meth:`ObjectSource.origin`."""
 
     def fingerprint(self) -> str:
         """Hash of what the source holds: equal for equal content, whatever the folder is called."""

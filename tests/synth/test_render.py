@@ -24,7 +24,19 @@ Image = NDArray[np.uint8]
 COLOURS = np.array([[230, 25, 75], [60, 180, 75], [255, 225, 25], [0, 130, 200], [245, 130, 48], [145, 30, 180]])
 GROUND = (20, 20, 20)
 SIZE = (90, 160)
-STAYING = make_config({}, ["scene.enter=0", "scene.leave=0", "scene.come_back=0"])
+PLAIN = [
+    "scene.enter=0",
+    "scene.leave=0",
+    "scene.come_back=0",
+    "scene.deformation=0",
+    "scene.light=1",
+    "scene.warmth=0",
+    "scene.colour_jitter=0",
+    "scene.flicker=0",
+    "scene.shutter=0",
+    "scene.shadow=0",
+    "scene.defocus=0",
+]
 
 
 class FlatShapes:
@@ -83,7 +95,7 @@ class Ground:
 
 
 def draw(index: int, config: SynthConfig | None = None) -> Scene:
-    return compose_scene(config or STAYING, 11, index, PictureBank(FlatShapes(), Ground()))
+    return compose_scene(config or make_config({}, PLAIN), 11, index, PictureBank(FlatShapes(), Ground()))
 
 
 def simple_object(object_id: int, number: int, depth: tuple[float, ...], x: float = 0.5) -> SceneObject:
@@ -104,17 +116,25 @@ def reference_alpha(scene: Scene, number: int, size: tuple[int, int], num_frames
     moments = frame_moments(num_frames)
     maps = compose(camera_maps(scene.camera, moments, size), object_maps(item, moments, alpha.shape, size))
     y, x = np.mgrid[: size[0], : size[1]] + 0.5
+    diagonal = np.hypot(*alpha.shape)
     frames = []
-    for back in invert(maps):
-        from_x = back[0, 0] * x + back[0, 1] * y + back[0, 2] - 0.5
-        from_y = back[1, 0] * x + back[1, 1] * y + back[1, 2] - 0.5
+    for t, back in enumerate(invert(maps)):
+        u = back[0, 0] * x + back[0, 1] * y + back[0, 2]
+        v = back[1, 0] * x + back[1, 1] * y + back[1, 2]
+        from_x, from_y = u - 0.5, v - 0.5
+        for wave in item.waves:
+            along = wave.frequency_x * (u - alpha.shape[1] / 2) + wave.frequency_y * (v - alpha.shape[0] / 2)
+            swing = diagonal * np.sin(2 * np.pi * (along / diagonal + moments.values(wave.phase)[t]))
+            from_x, from_y = from_x + wave.amplitude_x * swing, from_y + wave.amplitude_y * swing
         frames.append(map_coordinates(alpha, [from_y, from_x], order=1, mode="constant"))
     return np.array(frames)
 
 
-def test_frames_and_masks_agree_with_an_independent_renderer() -> None:
+@pytest.mark.parametrize("deformation", [0, 0.06])
+def test_frames_and_masks_agree_with_an_independent_renderer(deformation: float) -> None:
     """At a size where no cutout is shrunk: colours within rounding, ownership equal but at alphas of one half."""
-    config = make_config({"size": (180, 320)}, ["scene.area=0.12,0.3", "scene.max_extent=2"])
+    keys = [*PLAIN, "scene.area=0.12,0.3", "scene.max_extent=2", f"scene.deformation={deformation}"]
+    config = make_config({"size": (180, 320)}, keys)
     compared = 0
     for index in range(6):
         scene = draw(index, config)

@@ -3,6 +3,7 @@
 import re
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -19,16 +20,13 @@ from vosdata.cli.stored_scenes import (
     sources_of,
     write_scene_file,
 )
+from vosdata.raw_sources import background_specs, object_specs
 from vosdata.world import data_root
 
 if TYPE_CHECKING:
     from shards.plan import BuildReport
     from synth.truth import TruthKind
     from synth.types import BackgroundSource, ObjectSource
-
-# Folders below <root>/raw that are taken when no source is named; the first pattern that some folder fits decides.
-OBJECT_FOLDERS = (r"msra.?10k.*|duts.*|ecssd.*|hku.?is.*|dut.?omron.*|pascal.?s|objects|cutouts", r"coco.*")
-BACKGROUND_FOLDERS = (r"(pascal.?)?voc.*|backgrounds?", r"coco.*")
 
 
 def command(
@@ -96,11 +94,18 @@ def command(
     truth: Annotated[
         str | None,
         typer.Option(
-            help="Exact truth to store besides the masks: any of amodal,flow,order,visibility,camera, separated by "
-            "commas. How each is stored is told in synth/truth.py.",
+            help="Exact truth to store besides the masks: any of amodal,flow,order,visibility,camera,role,blur,light,"
+            "quality,sources, separated by commas. How each is stored is told in synth/truth.py.",
             show_default=False,
         ),
     ] = None,
+    device: Annotated[
+        str,
+        typer.Option(
+            help="What draws the frames: 'cpu', or 'cuda' or 'cuda:N' in large batches, while the cores encode. The "
+            "scenes are the same; few pixels differ, so the set's configuration says which it was.",
+        ),
+    ] = "cpu",
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Set a key of the configuration, such as scene.area=0.02,0.1."),
@@ -123,6 +128,7 @@ def command(
     """
     from synth.config import make_config
     from synth.generate import SynthPlan
+    from synth.generate_device import DevicePlan
     from synth.reproduce import read_description
     from synth.stored import open_scenes
 
@@ -152,6 +158,9 @@ def command(
         objects, backgrounds = sources_of(stored, objects, backgrounds)
     kinds = _parse_truth(truth)
     building = parse_building(engine, workers, num_tasks, task_id)
+    if device != "cpu":
+        building = replace(building, workers=1)  # the device's batches keep it busy; the cores encode
+        _check_device(device, engine, out, kinds, description is not None)
     base = data_root(root)
     object_source, background_source = _open_sources(base / "raw", objects, backgrounds)
     if stored is not None:
@@ -159,6 +168,9 @@ def command(
     sources = object_source, background_source
     if description is not None:
         plan = description.plan(*sources, on_bad=on_bad)
+    elif device != "cpu":
+        arguments = config, *sources, n or 0, seed or 0
+        plan = DevicePlan(*arguments, device=device, on_bad=on_bad, truth=kinds, stored=stored)
     else:
         plan = SynthPlan(config, *sources, n or 0, seed or 0, on_bad=on_bad, truth=kinds, stored=stored)
     start = time.monotonic()
@@ -172,6 +184,20 @@ def command(
     report = building.build(plan, out or base / "shards" / "synthvos", "videos")
     if report is not None:
         _print_summary(report, time.monotonic() - start)
+
+
+def _check_device(device: str, engine: str, out: Path | None, kinds: list["TruthKind"], again: bool) -> None:
+    """Refuses what cannot be done on a device, and a device that is not there."""
+    if not re.fullmatch(r"cuda(:\d+)?", device):
+        raise typer.BadParameter(f"--device wants cpu, cuda or cuda:N, got {device!r}")
+    if engine != "local" or kinds or again or (out is not None and out.suffix == ".parquet"):
+        raise typer.BadParameter(
+            f"--device {device} draws frames and masks, in one process; --truth, --engine ray, a dataset.json to make "
+            "again and a file of scenes go with --device cpu"
+        )
+    from vosdata.training.ranks import choose_device
+
+    choose_device(device)
 
 
 def _parse_range(text: str) -> tuple[int, int]:
@@ -197,26 +223,16 @@ def _open_sources(
     """Opens the named sources, else those that the data root holds, and says which."""
     from synth.sources import join_backgrounds, join_objects, open_backgrounds, open_objects
 
-    object_specs = objects or _held(raw, OBJECT_FOLDERS)
-    background_specs = backgrounds or _held(raw, BACKGROUND_FOLDERS)
-    object_source = join_objects([open_objects(spec) for spec in object_specs])
-    background_source = join_backgrounds([open_backgrounds(spec) for spec in background_specs])
+    object_names = objects or object_specs(raw)
+    background_names = backgrounds or background_specs(raw)
+    object_source = join_objects([open_objects(spec) for spec in object_names])
+    background_source = join_backgrounds([open_backgrounds(spec) for spec in background_names])
     print(
-        f"objects: {', '.join(object_specs)} ({len(object_source)} cutouts); "
-        f"backgrounds: {', '.join(background_specs)} ({len(background_source)} pictures)",
+        f"objects: {', '.join(object_names)} ({len(object_source)} cutouts); "
+        f"backgrounds: {', '.join(background_names)} ({len(background_source)} pictures)",
         file=sys.stderr,
     )
     return object_source, background_source
-
-
-def _held(raw: Path, patterns: tuple[str, ...]) -> list[str]:
-    """Folders of the data root that fit the first pattern that any fits, else the built-in source."""
-    folders = sorted(path for path in raw.iterdir() if path.is_dir()) if raw.is_dir() else []
-    for pattern in patterns:
-        fitting = [str(path) for path in folders if re.fullmatch(pattern, path.name, re.IGNORECASE)]
-        if fitting:
-            return fitting
-    return ["builtin"]
 
 
 def _print_summary(report: "BuildReport", seconds: float) -> None:

@@ -1,0 +1,118 @@
+"""What is done to a picture once per scene, before it is warped: colours, focus, shadow. And the frames' light."""
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from synth.bank import LEVEL_STEP, Sprite
+from synth.motion import Moments
+from synth.scene import Light, SceneObject, Shadow
+
+Image = NDArray[np.uint8]
+
+LIGHT_STEPS = 128
+"""Gains of the light are multiples of 1 / 128, below 2."""
+
+BRIGHTNESS_STEPS = 256
+"""Brightness of objects is a multiple of 1 / 256."""
+
+SHADOW_LEVELS = 4
+"""A shadow is made from a picture this many levels smaller: a quarter of the size; it is soft anyway."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Picture:
+    """Pixels to be warped, and where they are in the picture that they were made of."""
+
+    pixels: Image
+    """``uint8 (h, w, 4)``, premultiplied, or ``uint8 (h, w)``."""
+
+    scale: NDArray[np.float64]
+    """``float64 (2,)``: pixels per pixel of the whole picture, along x and y, without padding."""
+
+    pad: int = 0
+    """Pixels added on each side."""
+
+
+def picture_of(pixels: Image, sprite: Sprite, pad: int = 0) -> Picture:
+    """A level of a sprite, of which ``pad`` pixels on each side were added."""
+    height, width = (side - 2 * pad for side in pixels.shape[:2])
+    return Picture(pixels, np.array([width / sprite.size[1], height / sprite.size[0]]), pad)
+
+
+def tinted(pixels: Image, item: SceneObject) -> Image:
+    """Premultiplied pixels with their colours multiplied by the object's gains; no colour exceeds its alpha."""
+    gains = np.array([item.red, item.green, item.blue])
+    if (gains == 1).all():
+        return pixels
+    table = np.arange(256, dtype=np.uint8)[None, :, None].repeat(4, axis=2)
+    table[0, :, :3] = np.clip(np.rint(np.arange(256)[:, None] * gains), 0, 255)
+    colours = np.asarray(cv2.LUT(pixels, table), np.uint8)
+    if (gains <= 1).all():
+        return colours
+    alpha = cv2.extractChannel(pixels, 3)
+    return np.asarray(cv2.min(colours, cv2.merge((alpha, alpha, alpha, alpha))), np.uint8)
+
+
+@dataclass(frozen=True, slots=True)
+class Focus:
+    """How a picture is blurred: from a level that is smaller by ``levels``, by a Gaussian of ``sigma`` pixels there."""
+
+    levels: int
+    sigma: float
+
+
+def focus_for(sprite: Sprite, level: int, scale: float, sigma: float) -> Focus:
+    """How to blur a picture.
+
+    Args:
+        sprite: the picture.
+        level: that it is drawn from when it is sharp.
+        scale: pixels of the frame per pixel of the picture, at most.
+        sigma: of the blur in pixels of the frame.
+    """
+    height, width = (max(1, round(side * LEVEL_STEP**level)) for side in sprite.size)
+    wide = sigma / scale * math.hypot(height, width) / math.hypot(*sprite.size)  # in pixels of the level
+    levels = max(0, math.floor(2 * math.log2(wide) + 1e-9)) if wide > 0 else 0
+    return Focus(levels, wide * LEVEL_STEP**levels)
+
+
+def blurred(pixels: Image, sigma: float) -> tuple[Image, int]:
+    """A cutout out of focus, and the pixels that it has grown by on each side. It fades into transparency."""
+    pad = math.ceil(3 * sigma)
+    padded = cv2.copyMakeBorder(pixels, pad, pad, pad, pad, cv2.BORDER_CONSTANT, value=(0, 0, 0, 0))
+    return np.asarray(cv2.GaussianBlur(padded, (2 * pad + 1, 2 * pad + 1), sigma), np.uint8), pad
+
+
+def blurred_backdrop(pixels: Image, sigma: float) -> Image:
+    """A background out of focus, of the same size."""
+    side = 2 * math.ceil(3 * sigma) + 1
+    return np.asarray(cv2.GaussianBlur(pixels, (side, side), sigma, borderType=cv2.BORDER_REFLECT_101), np.uint8)
+
+
+def shadow_of(sprite: Sprite, level: int, shadow: Shadow) -> Picture:
+    """What share of the light, in 255ths, a cutout's shadow lets through: ``uint8 (h, w)``, 255 far from it."""
+    alpha = cv2.extractChannel(sprite.level(level + SHADOW_LEVELS), 3)
+    sigma = max(0.5, shadow.softness * math.hypot(*alpha.shape))
+    pad = math.ceil(2.5 * sigma)
+    padded = cv2.copyMakeBorder(alpha, pad, pad, pad, pad, cv2.BORDER_CONSTANT, value=0)
+    soft = cv2.GaussianBlur(padded, (2 * pad + 1, 2 * pad + 1), sigma)
+    through = 255 - np.rint(np.arange(256) * shadow.strength)
+    return picture_of(np.asarray(cv2.LUT(soft, through.astype(np.uint8)), np.uint8), sprite, pad)
+
+
+def light_gains(light: Light, moments: Moments) -> NDArray[np.uint8]:
+    """Gains of red, green, blue in 128ths, and 128 for alpha: ``uint8 (T, 4)``."""
+    brightness, warmth = moments.values(light.brightness), moments.values(light.warmth)
+    gains = np.stack([brightness * (1 + warmth), brightness, brightness * (1 - warmth), np.ones(len(moments))], axis=1)
+    stepped: Image = np.clip(np.rint(LIGHT_STEPS * gains), 0, 255).astype(np.uint8)
+    return stepped
+
+
+def brightness_gains(item: SceneObject, moments: Moments) -> NDArray[np.float64]:
+    """Gain of an object's colours in each frame: ``float64 (T,)``, multiples of 1 / 256."""
+    gains: NDArray[np.float64] = np.rint(BRIGHTNESS_STEPS * moments.values(item.brightness)) / BRIGHTNESS_STEPS
+    return gains

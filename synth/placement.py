@@ -1,0 +1,241 @@
+"""What is drawn of a scene, and where: the pictures made ready once, and their places in every frame."""
+
+import math
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from synth.appearance import (
+    Picture,
+    blurred,
+    blurred_backdrop,
+    brightness_gains,
+    focus_for,
+    picture_of,
+    shadow_of,
+    tinted,
+)
+from synth.bank import Sprite, level_for
+from synth.deform import Bend, bends
+from synth.exposure import Exposure, Smear, make_smear
+from synth.geometry import Maps, apply, background_map, between_pixel_centres, compose, invert, object_maps
+from synth.motion import Moments
+from synth.scene import Scene, SceneObject
+
+Image: TypeAlias = NDArray[np.uint8]
+
+Size: TypeAlias = tuple[int, int]
+"""Height and width of the frame in pixels."""
+
+Box: TypeAlias = tuple[int, int, int, int]
+"""x0, y0, x1, y1 in pixels of the frame, end-exclusive; empty where x0 >= x1 or y0 >= y1."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Warp:
+    """A picture and where it goes in each of T frames."""
+
+    picture: Picture
+    """What is warped."""
+
+    to_frame: Maps
+    """``float64 (T, 2, 3)``: its pixels to the frame's, integers at pixel centres; without the bend."""
+
+    boxes: tuple[Box, ...]
+    """T boxes around it, smear included, inside the frame."""
+
+    to_picture: Maps | None = None
+    """``float64 (T, 2, 3)``: the frame's pixels to those of the whole picture, for what is bent."""
+
+    bend: Bend | None = None
+    """What bends it."""
+
+    def draw(self, t: int, box: Box, memory: Image, outside: int = 0) -> Image:
+        """Warps the picture into a box.
+
+        Args:
+            t: which frame.
+            box: may lie outside of the frame.
+            memory: ``uint8 (n,)`` large enough for the result.
+            outside: value of what lies around a picture of one channel.
+
+        Returns:
+            ``uint8 (h, w)`` or ``(h, w, 4)``, in that memory.
+        """
+        width, height = box[2] - box[0], box[3] - box[1]
+        pixels = self.picture.pixels
+        shape = (height, width, *pixels.shape[2:])
+        out = memory[: math.prod(shape)].reshape(shape)
+        if self.bend is None or self.to_picture is None:
+            to_box = self.to_frame[t] - np.array([[0.0, 0.0, box[0]], [0.0, 0.0, box[1]]])
+            cv2.warpAffine(pixels, to_box, (width, height), dst=out, flags=cv2.INTER_LINEAR, borderValue=(outside,))
+        else:
+            x, y = self.bend.lookup(self.to_picture[t], t, box, self.picture.scale, self.picture.pad)
+            cv2.remap(pixels, x, y, cv2.INTER_LINEAR, dst=out)
+        return out
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Layer:
+    """An object and all that is drawn of it."""
+
+    item: SceneObject
+    """What the scene says of it."""
+
+    sprite: Sprite
+    """Its cutout."""
+
+    to_frame: Maps
+    """``float64 (T, 2, 3)``: pixels of its cutout to the frame's, without the bend."""
+
+    colours: Warp
+    """Its colours and alpha."""
+
+    outline: Warp | None
+    """Its sharp alpha, when its colours are out of focus."""
+
+    shadow: Warp | None
+    """What share of the light its shadow lets through, in 255ths."""
+
+    ways: NDArray[np.float64]
+    """``float64 (T, 2)``: its way during each exposure, in pixels along x and y."""
+
+    smears: tuple[Smear, ...]
+    """T smears along those ways."""
+
+    gains: tuple[float, ...]
+    """T gains of its colours."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Backdrop:
+    """The background and where it goes."""
+
+    pixels: Image
+    """``uint8 (h, w, 4)``."""
+
+    maps: Maps
+    """``float64 (T, 2, 3)``: those pixels to the frame's, integers at pixel centres."""
+
+    to_frame: Maps
+    """``float64 (T, 2, 3)``: pixels of the whole picture to the frame's."""
+
+    ways: NDArray[np.float64]
+    """``float64 (T, 2)``: way of what is seen in the middle during each exposure, in pixels along x and y."""
+
+    smears: tuple[Smear, ...]
+    """T smears along those ways."""
+
+
+def place_background(scene: Scene, sprite: Sprite, size: Size, camera: Maps, exposure: Exposure) -> Backdrop:
+    """Makes the background ready.
+
+    Args:
+        scene: the scene.
+        sprite: its background.
+        size: of the frame.
+        camera: ``float64 (3 T or T, 2, 3)``, world to frame at the moments of the exposure.
+        exposure: when the shutter is open.
+    """
+    item = scene.background
+    to_frame = compose(camera[: exposure.num_frames], background_map(item, sprite.size, size))
+    scale = _scale(item.size, scene, sprite, size)
+    level = level_for(scale)
+    pixels = sprite.level(level)
+    if item.defocus > 0:
+        focus = focus_for(sprite, level, scale, item.defocus * math.hypot(*size))
+        pixels = blurred_backdrop(sprite.level(level + focus.levels), focus.sigma)
+    ways = exposure.camera_ways(camera, size)
+    smears = tuple(make_smear(way) for way in ways)
+    return Backdrop(pixels, _picture_maps(picture_of(pixels, sprite), to_frame), to_frame, ways, smears)
+
+
+def place_object(
+    scene: Scene, item: SceneObject, sprite: Sprite, size: Size, camera: Maps, exposure: Exposure, moments: Moments
+) -> Layer:
+    """Makes an object ready; arguments as :func:`place_background`, and the T times of the frames.
+
+    Its pictures are chosen by its largest size, so they are the same at any number of frames.
+    """
+    maps = compose(camera, object_maps(item, exposure.moments, sprite.size, size))
+    to_frame = maps[: exposure.num_frames]
+    ways = exposure.ways(apply(maps, np.array([[sprite.size[1] / 2, sprite.size[0] / 2]]))[:, 0])
+    smears = tuple(make_smear(way) for way in ways)
+    scale = _scale(max(item.size), scene, sprite, size)
+    level = level_for(scale)
+    sharp = sprite.level(level)
+    picture, outline = picture_of(tinted(sharp, item), sprite), None
+    bend = Bend(item.waves, moments, sprite.size) if bends(item.waves) else None
+    if item.defocus > 0:
+        focus = focus_for(sprite, level, scale, item.defocus * math.hypot(*size))
+        pixels, pad = blurred(tinted(sprite.level(level + focus.levels), item), focus.sigma)
+        outline = _bent_warp(picture_of(cv2.extractChannel(sharp, 3), sprite), sprite, to_frame, bend, size, None)
+        picture = picture_of(pixels, sprite, pad)
+    return Layer(
+        item=item,
+        sprite=sprite,
+        to_frame=to_frame,
+        colours=_bent_warp(picture, sprite, to_frame, bend, size, smears),
+        outline=outline,
+        shadow=_place_shadow(scene, item, sprite, level, to_frame, size, moments) if scene.shadow.strength else None,
+        ways=ways,
+        smears=smears,
+        gains=tuple(brightness_gains(item, moments).tolist()),
+    )
+
+
+def _scale(largest: float, scene: Scene, sprite: Sprite, size: Size) -> float:
+    """Pixels of the frame per pixel of a picture, at most, from its largest size in frame diagonals."""
+    return largest * max(scene.camera.zoom) * math.hypot(*size) / math.hypot(*sprite.size)
+
+
+def _bent_warp(
+    picture: Picture, sprite: Sprite, to_frame: Maps, bend: Bend | None, size: Size, smears: tuple[Smear, ...] | None
+) -> Warp:
+    """Places a picture that may be bent and smeared."""
+    reach = np.zeros(2) if bend is None else bend.reach
+    boxes = _boxes(picture, sprite, to_frame, size, reach, smears)
+    to_picture = None if bend is None else invert(to_frame)
+    return Warp(picture, _picture_maps(picture, to_frame), boxes, to_picture, bend)
+
+
+def _place_shadow(
+    scene: Scene, item: SceneObject, sprite: Sprite, level: int, to_frame: Maps, size: Size, moments: Moments
+) -> Warp:
+    """Places the shadow of an object, which is that of its rigid shape."""
+    picture = shadow_of(sprite, level, scene.shadow)
+    on_screen = moments.values(item.size) * moments.values(scene.camera.zoom) * math.hypot(*size)
+    moved = to_frame.copy()
+    moved[..., 2] += on_screen[:, None] * np.array([scene.shadow.x, scene.shadow.y])
+    return Warp(picture, _picture_maps(picture, moved), _boxes(picture, sprite, moved, size, np.zeros(2), None))
+
+
+def _picture_maps(picture: Picture, to_frame: Maps) -> Maps:
+    """Maps of a whole picture turned into maps of the pixels drawn instead of it, between pixel centres."""
+    maps = to_frame.copy()
+    maps[..., :2] /= picture.scale
+    maps[..., 2] -= picture.pad * maps[..., :2].sum(axis=-1)
+    return between_pixel_centres(maps)
+
+
+def _boxes(
+    picture: Picture,
+    sprite: Sprite,
+    to_frame: Maps,
+    size: Size,
+    reach: NDArray[np.float64],
+    smears: tuple[Smear, ...] | None,
+) -> tuple[Box, ...]:
+    """Boxes of a picture in every frame, clipped to the frame; ``reach``: pixels by which it may be bent along x, y."""
+    low = -picture.pad / picture.scale - reach
+    high = np.array(sprite.size[::-1]) - low
+    corners = np.array([low, [high[0], low[1]], [low[0], high[1]], high])
+    moved = apply(to_frame, corners)  # (T, 4, 2)
+    boxes = np.concatenate([np.floor(moved.min(axis=1)), np.ceil(moved.max(axis=1))], axis=1).astype(np.int64)
+    if smears is not None:
+        boxes += np.array([smear.reach for smear in smears])
+    clipped = np.clip(boxes, 0, np.array([size[1], size[0], size[1], size[0]]))
+    return tuple((x0, y0, x1, y1) for x0, y0, x1, y1 in clipped.tolist())
