@@ -232,6 +232,24 @@ def test_a_run_goes_on_with_another_number_of_processes(start: Start, tmp_path: 
     assert_same_way(whole, cut)
 
 
+def test_interrupting_one_of_two_processes_saves_and_ends_both(start: Start, tmp_path: Path) -> None:
+    settings = ["train.steps=12", "run.checkpoint_every=100"]
+    out, whole = tmp_path / "run", tmp_path / "whole"
+    processes = start(out, 2, *settings)
+    while not reached(out / "metrics.jsonl", 2):
+        time.sleep(0.002)
+    assert processes[1].pid is not None
+    os.kill(processes[1].pid, signal.SIGINT)
+    for process in processes:
+        process.join(120)
+    assert [process.exitcode for process in processes] == [130, 130]
+    (path,) = list_checkpoints(out)
+    assert load_checkpoint(path).step == step_lines(out)[-1]["step"] < 12
+    finish(start(out, 2, *settings))
+    finish(start(whole, 2, *settings))
+    assert step_lines(out) == step_lines(whole)
+
+
 def test_validation_is_the_same_on_any_number_of_processes(
     start: Start, tmp_path: Path, tiny_sets: dict[str, Path]
 ) -> None:

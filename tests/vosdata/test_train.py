@@ -1,8 +1,12 @@
 """The training loop: goes on exactly where it was cut, shares steps among ranks, and refuses what it cannot do."""
 
+import io
 import json
 import math
+import re
 import signal
+import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +24,7 @@ from shards.types import Record
 from vosdata.batch import SnippetBatch
 from vosdata.checkpoint import list_checkpoints, load_checkpoint, load_model
 from vosdata.cli.app import run as run_command
+from vosdata.cli.train import shown_progress
 from vosdata.models.agame import AGAME, AGAMEOutput
 from vosdata.recipe import LossRecipe, Recipe, load_recipe
 from vosdata.train import TrainResult, train
@@ -513,3 +518,45 @@ def test_wrong_calls_give_one_line_and_a_status(
     assert said in error
     assert error.count("\n") == 1
     assert not (tmp_path / "runs").exists()
+
+
+def shown(**changes: Any) -> StepMetrics:
+    """The metrics of a step, for progress to show."""
+    numbers = dict.fromkeys(StepMetrics.__dataclass_fields__, 0)
+    values = {**numbers, "loss": 0.25, "J": 0.5, "frames_per_second": 321.4, "data_wait": 0.07}
+    return StepMetrics(**{**values, "validation_J": None, **changes})  # type: ignore[arg-type]
+
+
+def test_plain_progress_tells_loss_j_speed_waiting_and_time_left(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr("vosdata.cli.train.time.monotonic", lambda: now)
+    with shown_progress() as update:
+        update(shown(step=500), 700)  # a run that goes on: what was done before says nothing of the speed
+        now += 60
+        update(shown(step=550, validation_J=0.625), 700)
+        now += 1
+        update(shown(step=551), 700)  # too soon for another line
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert lines[0].endswith("-:--:-- left")
+    for part in ("step 550/700", "loss 0.2500", "J 0.500", "held-out J 0.625", "321 frames/s", "waiting for data 7%"):
+        assert part in lines[1]
+    assert lines[1].endswith("0:03:00 left")
+
+
+def test_the_bar_on_a_terminal_tells_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = io.StringIO()
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("TERM", "xterm")
+    with shown_progress() as update:
+        for step in (100, 101, 102):
+            update(shown(step=step, validation_J=0.625), 200)
+            time.sleep(0.02)
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue())
+    for part in ("102/200", "loss 0.2500", "J 0.500", "held-out J 0.625", "321 frames/s", "waiting for data 7%"):
+        assert part in text
+    assert re.search(r"\d:\d\d:\d\d", text), "time left"
