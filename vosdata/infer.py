@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from shards.atomic import write_atomically
 from shards.conflict import refuse_other_configuration
 from shards.errors import BadFileError, ConflictError
+from vosdata.ahead import ahead
 from vosdata.evaluate.predictions import write_prediction
 from vosdata.evaluate.truth import AnnotatedVideo
 from vosdata.frames import NumberedFrame
@@ -121,7 +122,7 @@ def predict_video(
         return None if mask is None else prepare(mask)
 
     frames = (NumberedFrame(numbers[t], video.frame(t)) for t in range(video.num_frames))
-    for done, segmented in enumerate(segment_frames(segmenter, frames, annotation), start=1):
+    for done, segmented in enumerate(segment_frames(segmenter, ahead(frames), annotation), start=1):
         write_prediction(part, segmented.number, segmented.mask)
         if progress is not None:
             progress(done)

@@ -37,6 +37,7 @@ def command(
     Example:
       vosdata segment holiday.mp4 --mask first.png --checkpoint runs/agame_finetune
     """
+    from vosdata.ahead import ahead
     from vosdata.checkpoint import load_model
     from vosdata.cli.eval import pick_device
     from vosdata.cli.progress import show_progress
@@ -53,7 +54,8 @@ def command(
     model, _ = load_model(checkpoint, pick_device(device))
     folder = out or Path("segmented") / video.resolve().stem
     claim_folder(folder, {"video": video.name, "masks": masks.digests(), "weights": weights_digest(model)})
-    segmented = segment_frames(VideoSegmenter(model), source, masks.read)
+    # Reading, segmenting and writing go on at the same time.
+    segmented = ahead(segment_frames(VideoSegmenter(model), ahead(source), masks.read))
     with show_progress("frames") as update:
         pictures = write_masks(segmented, folder / "masks", lambda done: update(done, source.num_frames or done))
         target = write_video(folder / "overlay.mp4", pictures, source.frame_rate or USUAL_FRAME_RATE)
