@@ -65,6 +65,7 @@ def main() -> None:
         "steps": setting.steps,
         "recipe": trained[0].recipe.configuration(),
         "changes": arms,
+        "synth": dict(setting.scale.synth),
     }
     write_report(options.out, results, exams, facts)
     print((options.out / "agame_ablation.md").read_text())

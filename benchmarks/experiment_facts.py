@@ -1,5 +1,6 @@
 """What an experiment's report says about itself: machine, recipe, size."""
 
+import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ def facts_lines(results: Sequence[dict[str, Any]], facts: dict[str, Any]) -> Ite
         f"of {data['size']}, {data['frames']} in a snippet, batches of {train['batch']}, {facts['steps']} steps, "
         f"{len(seeds)} seeds."
     )
+    if facts["synth"]:
+        yield f"In SynthVOS, besides the preset: `{json.dumps(facts['synth'])}`."
 
 
 def without_paths(content: Any) -> Any:

@@ -42,6 +42,7 @@ def main() -> None:
         "cutouts": len(pool.objects),
         "photographs": len(pool.backgrounds),
         "synthetic_videos": setting.scale.num_synthetic,
+        "synth": dict(setting.scale.synth),
     }
     write_report(options.out, results, exam, facts)
     print((options.out / "synth_effect.md").read_text())

@@ -158,6 +158,7 @@ def facts(scale: str = "small") -> dict[str, Any]:
         "photographs": 4,
         "synthetic_videos": 5,
         "changes": {},
+        "synth": {"scene": {"area": [0.1, 0.2]}},
     }
 
 
@@ -177,6 +178,7 @@ def test_the_ablation_table_stands_beside_the_papers_and_says_what_disagrees(tmp
     assert "worse than the full model, as in the paper: No appearance module." in text
     assert "Better, against the paper: Unimodal appearance." in text
     assert "First mask copied" in text
+    assert '{"scene": {"area": [0.1, 0.2]}}' in text
     assert "/somewhere" not in (tmp_path / "agame_ablation.json").read_text()
     assert (tmp_path / "agame_ablation.svg").read_text().count("<circle") == 3 * (len(PAPER) + 2) + 1
 
