@@ -118,7 +118,7 @@ class SceneConfig(BaseModel):
     flicker: Annotated[float, Field(ge=0, le=0.9)] = 0.05
     """Largest share by which an object's brightness wavers from frame to frame."""
 
-    shutter: Annotated[float, Field(ge=0, le=0.5)] = 0.06
+    shutter: Annotated[float, Field(ge=0, le=0.5)] = 0.04
     """Longest exposure, as a share of the video's duration: what moves is blurred along its way on screen. It is never
     longer than from one frame to the next. Masks show where things are in the middle of the exposure."""
 

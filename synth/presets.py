@@ -73,7 +73,7 @@ PRESETS: Mapping[PresetName, Mapping[str, Any]] = MappingProxyType(
                 "warmth": 0.15,
                 "colour_jitter": 0.3,
                 "flicker": 0.15,
-                "shutter": 0.1,
+                "shutter": 0.08,
                 "shadow": 0.6,
                 "shadow_strength": 0.7,
                 "defocus": 0.5,
