@@ -9,22 +9,29 @@ The two renderers differ where a sample lies within float rounding of a step: in
 at most 1 of 255 in few colours (tests/synth/test_render_torch.py).
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from synth.bank import SOLID, PictureBank, Sprite
-from synth.layers import Ground, Layer, Slot, lay_out
-from synth.motion import Moments, frame_moments
+from synth.layers import Layer, lay_out
+from synth.pipelines import Pipelines
+from synth.prepared import JobPart, JobTable, Slot
 from synth.scene import Scene, SceneBackground, SceneObject
 
 MAX_BYTES = 16 * 2**30
 """Default bound of the memory for resident pictures, unless the device has less than four times as much."""
 
 _FIRST_BYTES = 2**24
+
+_Name = tuple[type, str, str, str]
+"""Kind, source and name of a picture, and the scene that it belongs to where pictures are changed for each."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,12 +55,19 @@ class ResidentPictures:
     When the memory is used up, all are forgotten and those that are needed are sent anew. For one thread.
     """
 
-    def __init__(self, bank: PictureBank, device: torch.device, max_bytes: int | None = None) -> None:
+    def __init__(
+        self,
+        bank: PictureBank,
+        device: torch.device,
+        pipelines: Pipelines | None = None,
+        max_bytes: int | None = None,
+    ) -> None:
         """Makes room for the first pictures.
 
         Args:
             bank: where pictures come from; its sources must hold every picture that a scene names.
             device: where they shall lie.
+            pipelines: what pictures go through first, for each scene anew; None: nothing.
             max_bytes: bound of their memory; the pictures of one batch are kept even when they are larger. None takes
                 ``MAX_BYTES``, or a quarter of the device's memory if that is less.
         """
@@ -66,11 +80,96 @@ class ResidentPictures:
         self.max_pixels = max_bytes // 4
         self.pixels: Tensor = torch.zeros(min(_FIRST_BYTES // 4, self.max_pixels), dtype=torch.int32, device=device)
         """``int32 (P,)``: the bytes of each pixel are red, green and blue, premultiplied by alpha, and alpha."""
-        self._sizes: dict[tuple[type, str, str], tuple[int, int]] = {}
-        self._slots: dict[tuple[type, str, str, int], Slot] = {}
+        self._pipelines = pipelines
+        self._sizes: dict[_Name, tuple[int, int]] = {}
+        self._slots: dict[tuple[_Name, int], Slot] = {}
         self._num_pixels = 0
         self._sent = 0
-        self._waiting: list[np.ndarray] = []
+        self._waiting: list[NDArray[np.int32]] = []
+
+    def of(self, scene: Scene) -> "ScenePictures":
+        """The pictures that a scene names."""
+        return ScenePictures(self, scene)
+
+    def find_size(self, name: "_Name", load: Callable[[], Sprite]) -> tuple[int, int]:
+        """Height and width in pixels of a picture; ``load`` is called when it is not known yet."""
+        if name not in self._sizes:
+            self._sizes[name] = load().size
+        return self._sizes[name]
+
+    def find_slot(self, name: "_Name", level: int, load: Callable[[], Sprite]) -> Slot:
+        """Where a level of a picture will lie from the next :meth:`send` on."""
+        slot = self._slots.get((name, level))
+        if slot is None:
+            pixels = load().level(level)
+            slot = self._slots[name, level] = Slot(self._num_pixels, *pixels.shape[:2])
+            self._num_pixels += pixels.shape[0] * pixels.shape[1]
+            self._waiting.append(np.ascontiguousarray(pixels).view(np.int32).reshape(-1))
+        return slot
+
+    def load(self, item: SceneObject | SceneBackground, scene: Scene) -> Sprite:
+        """Reads a picture and sends it through its pipeline.
+
+        Raises:
+            BadFileError: its file cannot be used, or the pipeline leaves nothing of it.
+            SourceError: the source does not hold it.
+        """
+        if isinstance(item, SceneObject):
+            sprite = self.bank.scene_cutout(item)
+            return (
+                sprite if self._pipelines is None else self._pipelines.cutout(sprite, scene.seed, scene.index, item.id)
+            )
+        sprite = self.bank.scene_backdrop(item)
+        return sprite if self._pipelines is None else self._pipelines.background(sprite, scene.seed, scene.index)
+
+    def name_of(self, item: SceneObject | SceneBackground, scene: Scene) -> "_Name":
+        """What a picture is known by; where there are pipelines, it is one scene's own."""
+        place = item.id if isinstance(item, SceneObject) else 0
+        owner = "" if self._pipelines is None else f"{scene.seed} {scene.index} {place}"
+        return type(item), item.source, item.name, owner
+
+    def make_room(self) -> None:
+        """To be called before a batch: forgets all pictures if the last batch went beyond the bound."""
+        if self._num_pixels > self.max_pixels:
+            self._slots.clear()
+            self._sizes.clear()
+            self._num_pixels = self._sent = 0
+            self._waiting.clear()
+
+    @property
+    def num_pixels(self) -> int:
+        """Pixels that all slots take."""
+        return self._num_pixels
+
+    def send(self, num_behind: int = 0) -> Tensor:
+        """Sends what is not there yet.
+
+        Args:
+            num_behind: pixels for which there has to be room behind all slots.
+
+        Returns:
+            :attr:`pixels`, which holds every slot that was asked for.
+        """
+        needed = self._num_pixels + num_behind
+        if needed > len(self.pixels):
+            room = max(needed, min(2 * len(self.pixels), self.max_pixels))
+            grown = torch.zeros(room, dtype=torch.int32, device=self.device)
+            grown[: self._sent] = self.pixels[: self._sent]
+            self.pixels = grown
+        if self._waiting:
+            self.pixels[self._sent : self._num_pixels] = _send(np.concatenate(self._waiting), self.device)
+            self._waiting.clear()
+            self._sent = self._num_pixels
+        return self.pixels
+
+
+class ScenePictures:
+    """The pictures of one scene among the resident ones; a :class:`synth.prepared.Pictures`."""
+
+    def __init__(self, resident: ResidentPictures, scene: Scene) -> None:
+        self._resident = resident
+        self._scene = scene
+        self._loaded: dict[_Name, Sprite] = {}
 
     def size_of(self, item: SceneObject | SceneBackground) -> tuple[int, int]:
         """Height and width in pixels of the picture that an object or background names.
@@ -79,51 +178,31 @@ class ResidentPictures:
             BadFileError: its file cannot be used.
             SourceError: the source does not hold it.
         """
-        key = (type(item), item.source, item.name)
-        if key not in self._sizes:
-            self._sizes[key] = self._sprite(item).size
-        return self._sizes[key]
+        name = self._resident.name_of(item, self._scene)
+        return self._resident.find_size(name, lambda: self._load(name, item))
 
     def slot_of(self, item: SceneObject | SceneBackground, level: int) -> Slot:
-        """Where a level of that picture will lie from the next :meth:`send` on; errors as :meth:`size_of`."""
-        key = (type(item), item.source, item.name, level)
-        slot = self._slots.get(key)
-        if slot is None:
-            pixels = self._sprite(item).level(level)
-            slot = self._slots[key] = Slot(self._num_pixels, *pixels.shape[:2])
-            self._num_pixels += pixels.shape[0] * pixels.shape[1]
-            self._waiting.append(np.ascontiguousarray(pixels).view(np.int32).reshape(-1))
-        return slot
+        """Where a level of that picture lies; errors as :meth:`size_of`."""
+        name = self._resident.name_of(item, self._scene)
+        return self._resident.find_slot(name, level, lambda: self._load(name, item))
 
-    def make_room(self) -> None:
-        """To be called before a batch: forgets all pictures if the last batch went beyond the bound."""
-        if self._num_pixels > self.max_pixels:
-            self._slots.clear()
-            self._num_pixels = self._sent = 0
-            self._waiting.clear()
-
-    def send(self) -> Tensor:
-        """Sends what is not there yet; returns :attr:`pixels`, which holds every slot that was asked for."""
-        if self._num_pixels > len(self.pixels):
-            room = max(self._num_pixels, min(2 * len(self.pixels), self.max_pixels))
-            grown = torch.zeros(room, dtype=torch.int32, device=self.device)
-            grown[: self._sent] = self.pixels[: self._sent]
-            self.pixels = grown
-        if self._waiting:
-            self.pixels[self._sent : self._num_pixels] = _to_device(np.concatenate(self._waiting), self.device)
-            self._waiting.clear()
-            self._sent = self._num_pixels
-        return self.pixels
-
-    def _sprite(self, item: SceneObject | SceneBackground) -> Sprite:
-        return self.bank.scene_cutout(item) if isinstance(item, SceneObject) else self.bank.scene_backdrop(item)
+    def _load(self, name: "_Name", item: SceneObject | SceneBackground) -> Sprite:
+        if name not in self._loaded:
+            self._loaded[name] = self._resident.load(item, self._scene)
+        return self._loaded[name]
 
 
 class TorchRenderer:
     """Renders batches of scenes at one size. For one thread."""
 
     def __init__(
-        self, bank: PictureBank, size: tuple[int, int], device: torch.device | str, max_bytes: int | None = None
+        self,
+        bank: PictureBank,
+        size: tuple[int, int],
+        device: torch.device | str,
+        *,
+        pipelines: Pipelines | None = None,
+        max_bytes: int | None = None,
     ) -> None:
         """Readies the device.
 
@@ -131,123 +210,252 @@ class TorchRenderer:
             bank: where pictures come from; its sources must hold every picture that a scene names.
             size: height and width of the frames in pixels.
             device: where to render, ``"cuda"`` or ``"cpu"``.
+            pipelines: what pictures go through first. Every scene's pictures then are its own, and are sent for it.
             max_bytes: bound of the memory for resident pictures, see :class:`ResidentPictures`.
         """
         self.size = size
         self.device = torch.device(device)
-        self.pictures = ResidentPictures(bank, self.device, max_bytes)
+        self.pictures = ResidentPictures(bank, self.device, pipelines, max_bytes)
 
-    def render(self, scenes: Sequence[Scene], num_frames: int) -> RenderedBatch:
-        """Renders whole videos; as :meth:`render_frames`."""
-        return self.render_frames(scenes, [frame_moments(num_frames)] * len(scenes))
-
-    def render_frames(self, scenes: Sequence[Scene], moments: Sequence[Moments]) -> RenderedBatch:
-        """Renders the frames of B scenes; a pure function of them and their pictures. Does not wait for the device.
+    def render(
+        self, scenes: Sequence[Scene], num_frames: int, chosen: Sequence[Sequence[int]] | None = None
+    ) -> RenderedBatch:
+        """Renders B scenes; a pure function of them and their pictures. Does not wait for the device.
 
         Args:
             scenes: B of them, at least one.
-            moments: for each the T times at which it is shown.
+            num_frames: frames of a whole video.
+            chosen: for each scene which T of these frames are rendered; None: all of them.
 
         Raises:
             BadFileError: a picture cannot be read.
             SourceError: the sources do not hold a picture that a scene names.
         """
         self.pictures.make_room()
-        layout = lay_out(scenes, moments, self.size, self.pictures)
-        pixels = self.pictures.send()
-        canvas = _draw_ground(pixels, layout.ground, self.size)
-        masks = torch.zeros(len(canvas), dtype=torch.uint8, device=self.device)
-        for layer in layout.layers:
-            _lay_over(canvas, masks, pixels, layer, self.size)
+        frames = [range(num_frames)] * len(scenes) if chosen is None else chosen
+        layout = lay_out(scenes, num_frames, frames, self.size, self.pictures)
+        pixels = self.pictures.send(layout.jobs.num_pixels)
+        _make_pictures(pixels, layout.jobs)
         shape = (layout.num_videos, layout.num_frames, *self.size)
-        frames = canvas[:, :3].contiguous().view(*shape, 3).permute(0, 1, 4, 2, 3)
-        return RenderedBatch(frames, masks.view(shape))
+        drawing = _Drawing(self.size, pixels, math.prod(shape))
+        drawing.lay(layout.ground, is_ground=True)
+        for rank in layout.ranks:
+            drawing.lay(rank.shadows)
+            drawing.lay(rank.objects)
+            drawing.own(rank.outlines)
+        colours = drawing.lit(layout.light).view(*shape, 3).permute(0, 1, 4, 2, 3)
+        return RenderedBatch(colours, drawing.masks.view(shape))
 
 
-def _draw_ground(pixels: Tensor, ground: Ground, size: tuple[int, int]) -> Tensor:
-    """The backgrounds of F frames: ``uint8 (F H W, 4)``."""
-    device = pixels.device
-    back = _to_device(ground.back, device)[:, None, None, :]  # (F, 1, 1, 6)
-    slot = _to_device(ground.slot, device)[:, None, None, :]
-    y = torch.arange(size[0], device=device)[:, None]
-    x = torch.arange(size[1], device=device)
-    return _sample(pixels, back, slot, x, y, mirrored=True).view(-1, 4).to(torch.uint8)
+class _Places:
+    """The pixels of E boxes in a row: to which box each belongs, and where it is in there."""
+
+    def __init__(self, box: NDArray[np.int64], device: torch.device) -> None:
+        """Lists the pixels of boxes ``(E, 5)``: frame, x0, y0, width, height."""
+        counts = box[:, 3] * box[:, 4]
+        self.num_pixels = int(counts.sum())
+        self._boxes = _send(np.concatenate([box, (np.cumsum(counts) - counts)[:, None]], axis=1), device)
+        numbers = torch.arange(len(box), device=device)
+        self.box = torch.repeat_interleave(numbers, _send(counts, device), output_size=self.num_pixels)
+        """``int64 (P,)``: number of the box."""
+        self._frame, self._x0, self._y0, width, _, first = self._boxes[self.box].unbind(-1)
+        place = torch.arange(self.num_pixels, device=device) - first
+        self.y = torch.div(place, width, rounding_mode="floor")
+        """``int64 (P,)``: row in the box."""
+        self.x = place - self.y * width
+        """``int64 (P,)``: column in the box."""
+
+    def in_frames(self, size: tuple[int, int]) -> Tensor:
+        """Their numbers among the pixels of all frames: ``int64 (P,)``."""
+        return (self._frame * size[0] + self._y0 + self.y) * size[1] + self._x0 + self.x
+
+    def number(self, box: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        """Numbers of the pixels at column x and row y of boxes, or at the edge nearest to there: ``int64 (Q,)``."""
+        _, _, _, width, height, first = self._boxes[box].unbind(-1)
+        return first + torch.minimum(y.clamp(min=0), height - 1) * width + torch.minimum(x.clamp(min=0), width - 1)
 
 
-def _lay_over(canvas: Tensor, masks: Tensor, pixels: Tensor, layer: Layer, size: tuple[int, int]) -> None:
-    """Draws a layer of objects into ``canvas`` ``uint8 (F H W, 4)`` and ``masks`` ``uint8 (F H W,)``, in place."""
-    device = pixels.device
-    num_boxes, num_pixels = len(layer.ids), int(layer.num_pixels.sum())
-    box = torch.repeat_interleave(
-        torch.arange(num_boxes, device=device), _to_device(layer.num_pixels, device), output_size=num_pixels
-    )  # (P,): the box that each pixel belongs to
-    start = _to_device(np.cumsum(layer.num_pixels) - layer.num_pixels, device)
-    frame, x0, y0, width = _to_device(layer.box, device)[box].unbind(-1)
-    place = torch.arange(num_pixels, device=device) - start[box]
-    y = torch.div(place, width, rounding_mode="floor")
-    x = place - y * width
-    above = _sample(pixels, _to_device(layer.back, device)[box], _to_device(layer.slot, device)[box], x, y)
-    at = (frame * size[0] + y0 + y) * size[1] + x0 + x
-    # What shines through is rounded, then the object is added, as the other renderer does. No product of two bytes is
-    # within float rounding of half of a 255th, and whole numbers are exact.
-    below = torch.round(canvas[at] * (255 - above[:, 3:]) * (1 / 255))
-    canvas[at] = (below + above).clamp_(max=255).to(torch.uint8)
-    ids = _to_device(layer.ids.astype(np.uint8), device)[box]
-    masks[at] = torch.where(above[:, 3] >= SOLID, ids, masks[at])
+class _Drawing:
+    """Frames while they are drawn, from far to near."""
+
+    def __init__(self, size: tuple[int, int], pixels: Tensor, num_pixels: int) -> None:
+        """Empty frames of ``num_pixels`` pixels in all, to be drawn from resident ``pixels``."""
+        self._size = size
+        self._pixels = pixels
+        self._canvas = torch.empty((num_pixels, 4), dtype=torch.uint8, device=pixels.device)
+        self.masks = torch.zeros(num_pixels, dtype=torch.uint8, device=pixels.device)
+        """``uint8 (P,)``: ids."""
+
+    def lay(self, layer: Layer | None, is_ground: bool = False) -> None:
+        """Draws a layer over what is there, or under everything, and lets it own the pixels where it is solid."""
+        if layer is None:
+            return
+        device = self._pixels.device
+        outer = _Places(layer.outer, device)
+        sharp = above = _look_up(self._pixels, layer, outer, is_ground)
+        at = outer
+        if layer.steps.any():
+            at = _Places(layer.inner, device)
+            lag, corner = _send(layer.lag, device)[at.box], _send(_corners(layer), device)[at.box]
+            x, y = at.x + corner[:, 0], at.y + corner[:, 1]
+            sharp = sharp[outer.number(at.box, x, y)]
+            above = _smear(above, outer, layer)[outer.number(at.box, x - lag[:, 0], y - lag[:, 1])]
+        place = at.in_frames(self._size)
+        if is_ground:
+            self._canvas[place] = above.to(torch.uint8)
+            return
+        # What shines through is rounded before the object is added, as the other renderer does. No product of two
+        # bytes comes near a half of a 255th, so float32 rounds it right.
+        below = torch.round(self._canvas[place] * (255 - above[:, 3:]) * (1 / 255))
+        if (layer.gain != 1).any():
+            above = above * _send(layer.gain.astype(np.float32), device)[at.box][:, None]
+        self._canvas[place] = torch.round(below + above).clamp_(max=255).to(torch.uint8)
+        self._let_own(layer, at, place, sharp)
+
+    def own(self, layer: Layer | None) -> None:
+        """Lets a layer own the pixels where it is solid, without drawing it."""
+        if layer is not None:
+            places = _Places(layer.outer, self._pixels.device)
+            self._let_own(layer, places, places.in_frames(self._size), _look_up(self._pixels, layer, places))
+
+    def _let_own(self, layer: Layer, places: _Places, place: Tensor, sharp: Tensor) -> None:
+        if not layer.ids.any():
+            return
+        ids = _send(layer.ids.astype(np.uint8), place.device)[places.box]
+        self.masks[place] = torch.where((sharp[:, 3] >= SOLID) & (ids > 0), ids, self.masks[place])
+
+    def lit(self, light: NDArray[np.float64] | None) -> Tensor:
+        """The colours under the light, ``uint8 (F, H W, 3)``; light as in :attr:`synth.layers.Layout.light`."""
+        colours = self._canvas[:, :3].contiguous().view(-1, self._size[0] * self._size[1], 3)
+        if light is None:
+            return colours
+        gains = _send(light.astype(np.float32), colours.device)[:, None]
+        return torch.round(colours * gains).clamp_(max=255).to(torch.uint8)
 
 
-def _sample(pixels: Tensor, back: Tensor, slot: Tensor, x: Tensor, y: Tensor, mirrored: bool = False) -> Tensor:
-    """What pictures show at places of a frame or box: cv2.warpAffine with INTER_LINEAR, as OpenCV 5.0 does it.
+def _corners(layer: Layer) -> NDArray[np.int64]:
+    """Where the upper left corners of inner boxes lie in the outer ones: ``int64 (E, 2)``."""
+    return layer.inner[:, 1:3] - layer.outer[:, 1:3]
 
-    Found by experiment (x86-64, four channels of uint8): positions are not rounded to 1/32 of a pixel as in OpenCV
-    before 4.11, but kept in float32. The map is inverted in float64 and rounded to float32; a row's part of the sum is
-    rounded (b y, then + c), and a x is added in one rounding (fused multiply-add; here in float64). Of the four
-    neighbours the upper and the lower pair are mixed, then the two; the result is rounded to even. ``cv2.remap`` with
-    float32 maps does the same from the position on.
+
+def _smear(picture: Tensor, places: _Places, layer: Layer) -> Tensor:
+    """Motion blur: each pass is the mean of the picture and itself some pixels on, rounded to even.
 
     Args:
-        pixels: ``int32 (P,)``, resident pictures.
-        back: ``float32 (..., 6)``: rows of the map from here to the picture.
-        slot: ``int64 (..., 3)``: offset, height and width of the picture.
-        x: whole numbers, of a shape that broadcasts with the others.
-        y: likewise.
+        picture: ``float32 (P, 4)``, whole numbers.
+        places: where its pixels are.
+        layer: says how far each pass goes.
+    """
+    for number in np.flatnonzero(layer.steps.any(axis=(0, 2))).tolist():
+        step = _send(layer.steps[:, number], picture.device)[places.box]
+        further = picture[places.number(places.box, places.x + step[:, 0], places.y + step[:, 1])]
+        picture = torch.round((picture + further) * 0.5)
+    return picture
+
+
+def _look_up(pixels: Tensor, layer: Layer, places: _Places, mirrored: bool = False) -> Tensor:
+    """What a layer's pictures show at places of its outer boxes: ``float32 (P, 4)``, whole numbers."""
+    device, box = pixels.device, places.box
+    slot = _send(layer.slot, device)[box]
+    # Positions are rounded as OpenCV 5.0 rounds them in cv2.warpAffine: the map to float32, a row's part of the sum
+    # (b y, then + c) to float32, and a x is added in one rounding (a fused multiply-add; here in float64).
+    a, b, c, d, e, f = _send(layer.back.astype(np.float32), device)[box].unbind(-1)
+    u = torch.addcmul((b * places.y + c).double(), a.double(), places.x.double()).float()
+    v = torch.addcmul((e * places.y + f).double(), d.double(), places.x.double()).float()
+    for wave in _send(layer.waves.astype(np.float32), device).unbind(1):
+        along_x, along_y, start, sway_x, sway_y = wave[box].unbind(-1)
+        bend = torch.sin(2 * math.pi * (along_x * places.x + along_y * places.y + start))
+        u, v = u + sway_x * bend, v + sway_y * bend
+    return _sample(pixels, slot, u, v, mirrored)
+
+
+def _sample(pixels: Tensor, slot: Tensor, u: Tensor, v: Tensor, mirrored: bool) -> Tensor:
+    """What pictures show at given positions: cv2.remap and cv2.warpAffine with INTER_LINEAR, as OpenCV 5.0 does it.
+
+    Found by experiment (x86-64, four channels of uint8): positions are not rounded to 1/32 of a pixel, as they were
+    before OpenCV 4.11, but kept in float32. Of the four neighbours the upper and the lower pair are mixed, then the
+    two, in float32; the result is rounded to even.
+
+    Args:
+        pixels: ``int32 (N,)``, resident pictures.
+        slot: ``int64 (P, 3)``: offset, height and width of the picture.
+        u: ``float32 (P,)``, column; whole numbers are pixel centres.
+        v: ``float32 (P,)``, row.
         mirrored: whether a picture goes on mirrored beyond its edge (BORDER_REFLECT_101), or is transparent there.
 
     Returns:
-        ``float32 (..., 4)``: whole numbers from 0 to 255.
+        ``float32 (P, 4)``: whole numbers from 0 to 255.
     """
-    a, b, c, d, e, f = back.unbind(-1)
-    u = torch.addcmul((b * y + c).double(), a.double(), x.double()).float()
-    v = torch.addcmul((e * y + f).double(), d.double(), x.double()).float()
     left, top = u.floor(), v.floor()
-    right_share, low_share = (u - left)[..., None], (v - top)[..., None]
+    right_share, low_share = (u - left)[:, None], (v - top)[:, None]
     column, row = left.long(), top.long()
-    offset, height, width = slot.unbind(-1)
-
-    def corner(dx: int, dy: int) -> Tensor:
-        i, j = column + dx, row + dy
-        if mirrored:
-            found = pixels[offset + _reflected(j, height) * width + _reflected(i, width)]
-        else:
-            inside = (i >= 0) & (j >= 0) & (i < width) & (j < height)
-            found = pixels[torch.where(inside, offset + j * width + i, 0)]
-            found = torch.where(inside, found, 0)
-        return found[..., None].view(torch.uint8).float()
-
-    upper, lower = corner(0, 0), corner(0, 1)
-    upper = upper + right_share * (corner(1, 0) - upper)
-    lower = lower + right_share * (corner(1, 1) - lower)
+    upper, lower = _fetch(pixels, slot, column, row, mirrored), _fetch(pixels, slot, column, row + 1, mirrored)
+    upper = upper + right_share * (_fetch(pixels, slot, column + 1, row, mirrored) - upper)
+    lower = lower + right_share * (_fetch(pixels, slot, column + 1, row + 1, mirrored) - lower)
     return torch.round(upper + low_share * (lower - upper))
+
+
+def _fetch(pixels: Tensor, slot: Tensor, column: Tensor, row: Tensor, mirrored: bool) -> Tensor:
+    """Pixels of pictures, ``float32 (P, 4)``; arguments as of :func:`_sample`, but for whole columns and rows."""
+    offset, height, width = slot.unbind(-1)
+    if mirrored:
+        return _unpack(pixels[offset + _reflected(row, height) * width + _reflected(column, width)])
+    inside = (column >= 0) & (row >= 0) & (column < width) & (row < height)
+    found = pixels[torch.where(inside, offset + row * width + column, 0)]
+    return _unpack(torch.where(inside, found, 0))
 
 
 def _reflected(index: Tensor, length: Tensor) -> Tensor:
     """Indices that run back and forth between 0 and length - 1, without repeating the ends."""
     period = (2 * length - 2).clamp(min=1)
     index = torch.remainder(index, period)
-    return torch.minimum(index, period - index).clamp(max=length - 1)
+    return torch.minimum(torch.minimum(index, period - index), length - 1)
 
 
-def _to_device(array: np.ndarray, device: torch.device) -> Tensor:
-    """Sends an array; pinned first, so that nobody waits for it."""
+def _make_pictures(pixels: Tensor, jobs: JobTable) -> None:
+    """Recolours and blurs pictures, and puts what is made behind the resident ones, in ``pixels``."""
+    for part in jobs.parts:
+        device = pixels.device
+        places = _Places(part.boxes(), device)
+        source, pad = _send(part.source, device)[places.box], _send(part.pad, device)[places.box]
+        made = _fetch(pixels, source, places.x - pad, places.y - pad, mirrored=False)
+        gains = _send(part.gains, device)[places.box]
+        colours = torch.minimum(torch.round(made[:, :3] * gains), made[:, 3:])
+        made = torch.cat([colours, made[:, 3:]], dim=1)
+        if part.taps.shape[1] > 1:
+            made = torch.round(_blur(_blur(made, places, part, 1), places, part, 0))
+            made = torch.round(made * _send(part.strength, device)[places.box][:, None])
+        first = int(part.made[0, 0])
+        pixels[first : first + places.num_pixels] = _pack(made)
+
+
+def _blur(picture: Tensor, places: _Places, jobs: JobPart, axis: int) -> Tensor:
+    """Blurs pictures along x (axis 1) or y (axis 0), mirrored at their edges."""
+    taps = _send(jobs.taps, picture.device)
+    length = _send(jobs.made[:, 1 + axis], picture.device)[places.box]
+    farthest = jobs.taps.shape[1] // 2
+    total = torch.zeros_like(picture)
+    for number in range(-farthest, farthest + 1):
+        x, y = (
+            (_reflected(places.x + number, length), places.y)
+            if axis
+            else (places.x, _reflected(places.y + number, length))
+        )
+        total += picture[places.number(places.box, x, y)] * taps[:, number + farthest][places.box][:, None]
+    return total
+
+
+def _pack(colours: Tensor) -> Tensor:
+    """Four bytes in one number: ``float32 (P, 4)``, whole numbers, to ``int32 (P,)``."""
+    return colours.clamp(0, 255).to(torch.uint8).contiguous().view(torch.int32).view(-1)
+
+
+def _unpack(found: Tensor) -> Tensor:
+    """The bytes of ``int32 (P,)``: ``float32 (P, 4)``."""
+    return found[:, None].view(torch.uint8).float()
+
+
+def _send(array: NDArray[Any], device: torch.device) -> Tensor:
+    """Sends an array; from pinned memory, so that nobody waits for it."""
     tensor = torch.from_numpy(np.ascontiguousarray(array))
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor

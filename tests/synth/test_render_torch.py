@@ -13,7 +13,6 @@ from synth.bank import PictureBank
 from synth.builtin import BuiltinBackgrounds, BuiltinObjects
 from synth.compose import compose_scene
 from synth.config import make_config
-from synth.motion import Moments, frame_moments
 from synth.presets import PRESETS, PresetName
 from synth.render import Renderer
 from synth.render_torch import RenderedBatch, TorchRenderer
@@ -85,7 +84,7 @@ def test_some_frames_of_a_video_are_those_of_the_whole_video(bank: PictureBank) 
     renderer = TorchRenderer(bank, (32, 48), "cpu")
     whole = arrays(renderer.render(scenes, 8))
     chosen = [[5, 3], [0, 7]]
-    some = renderer.render_frames(scenes, [Moments(frame_moments(8).times[places]) for places in chosen])
+    some = renderer.render(scenes, 8, chosen)
     for kind in range(2):
         for number, places in enumerate(chosen):
             assert np.array_equal(arrays(some)[kind][number], whole[kind][number][places])
