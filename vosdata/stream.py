@@ -13,26 +13,28 @@ iteration goes on behind it.
 """
 
 import warnings
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
 from shards.errors import HelperError
-from shards.reader import ShardSet
 from shards.remote.location import locate, shown
 from vosdata.batch import SnippetBatch
+from vosdata.scene_set import SceneSet
 from vosdata.streaming.curriculum import Value
 from vosdata.streaming.decode import ReadAhead, SnippetDecoder
 from vosdata.streaming.eligibility import common_size
-from vosdata.streaming.engine import Engine, RawBatch, Schedule, ThreadEngine
-from vosdata.streaming.mix import OrderSettings, SetsArgument, SnippetOrder, WindowMode, open_sets
+from vosdata.streaming.engine import Engine, Filler, RawBatch, Schedule, ThreadEngine
+from vosdata.streaming.mix import AnySet, OrderSettings, SetsArgument, SnippetOrder, WindowMode, open_sets
 from vosdata.streaming.pinning import cuda_pinning
 from vosdata.streaming.process_engine import ProcessEngine
 from vosdata.streaming.snippet import GapUnit, LaterObjects, ObjectsMode, Snippet, SnippetRule, read_gap, read_objects
 from vosdata.streaming.state import describe_state, go_on
+from vosdata.streaming.tickets import TicketWriter
 from vosdata.streaming.transforms import Augmentation, open_augmentation
+from vosdata.synth_stream import Painter
 
 EngineName = Literal["auto", "process", "threads"]
 
@@ -70,6 +72,7 @@ class SnippetStream:
         later: LaterObjects = "given",
         shuffle_window: int | WindowMode = "auto",
         exclude: Mapping[str, Collection[str]] | None = None,
+        device: torch.device | str | None = None,
     ) -> None:
         """Opens the shard sets and finds what can be drawn; decodes nothing yet.
 
@@ -78,10 +81,11 @@ class SnippetStream:
         with another stream (:meth:`load_state_dict` with ``allow_changes``).
 
         Args:
-            sets: path or URL of a shard set, or one that is open already (with a cache of its own, for one); or several
-                of these, weighed by their numbers of eligible records, so that each record is drawn equally often; or a
-                mapping from them to weights (which need not sum to 1; they are kept exactly where a common denominator
-                up to 65,536 allows; one that changes may be 0 for a while).
+            sets: path or URL of a shard set, or ``synth:...`` for synthetic videos without end that are rendered on the
+                fly (:mod:`vosdata.scene_set` says how they are named), or a set that is open already (with a cache of
+                its own, for one); or several of these, weighed by their numbers of eligible records, so that each
+                record is drawn equally often; or a mapping from them to weights (which need not sum to 1; they are kept
+                exactly where a common denominator up to 65,536 allows; one that changes may be 0 for a while).
             snippet: T, frames of a snippet.
             size: training size (height, width); frames stored at another size are resized, without keeping the aspect
                 ratio. None: the size at which all records are stored.
@@ -115,13 +119,16 @@ class SnippetStream:
                 ``"all"`` shards. ``"auto"``: of all, but of 8 at a time in a set whose shards are fetched into a cache.
             exclude: path of a set, as in ``sets``, to names of sequences that are never drawn from it, such as those
                 that are held out for validation. Names that the set does not have are passed over.
+            device: where batches are, and where synthetic videos are rendered; None leaves batches in the memory that
+                they were decoded into (pinned where CUDA is there) and renders there.
 
         Raises:
             ShardError: a path holds no complete shard set, a set has no eligible snippet, or its frame rate is needed
                 and unknown.
             RecipeError: the augmentation file cannot be used.
             TypeError: an argument has the wrong type.
-            ValueError: an argument is out of range.
+            SourceError: synthetic videos have no source of pictures.
+            ValueError: an argument is out of range, or ``augment`` is asked for of synthetic videos.
         """
         for name, value in (("batch", batch), ("num_ranks", num_ranks), ("threads", threads), ("prefetch", prefetch)):
             if value is not None and value < 1:
@@ -144,6 +151,10 @@ class SnippetStream:
         order_settings = OrderSettings(rule, seed, epoch_size, shuffle, flip, shuffle_window)
         self._order = SnippetOrder(opened, weights, order_settings, _excluded(opened, exclude or {}))
         self._augmentation: Augmentation | None = None if augment is None else open_augmentation(augment, snippet)
+        if self._augmentation is not None and self._synthetic:
+            raise ValueError("augment works on decoded pictures, and those of synth: are rendered; leave it out")
+        self._device = None if device is None else torch.device(device)
+        self._painter: Painter | None = None
         self._batch, self._rank, self._num_ranks = batch, rank, num_ranks
         self._threads = threads
         self._prefetch = prefetch or 2 + -(-threads // batch)
@@ -257,11 +268,16 @@ class SnippetStream:
         self.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_engine": None}
+        return {**self.__dict__, "_engine": None, "_painter": None}
 
     def __repr__(self) -> str:
         names = ", ".join(shard_set.name for shard_set in self._order.sets)
         return f"SnippetStream({names}; epoch {self.epoch}, position {self.position} of {self.epoch_size})"
+
+    @property
+    def _synthetic(self) -> bool:
+        """Whether some of the sets are rendered."""
+        return any(isinstance(one, SceneSet) for one in self._order.sets)
 
     def _running_engine(self) -> Engine:
         """The engine, at work at the current position."""
@@ -271,7 +287,9 @@ class SnippetStream:
         schedule = Schedule(self._next, self._batch, self._rank, self._num_ranks)
         num_ahead = max(2 * self._threads, *(shard_set.num_ahead for shard_set in self._order.sets))
         ahead = ReadAhead(self._order, schedule, num_ahead)
-        decoders = [SnippetDecoder(ahead, self._augmentation) for _ in range(self._threads)]
+        decoders: list[Filler] = [SnippetDecoder(ahead, self._augmentation) for _ in range(self._threads)]
+        if self._synthetic:
+            decoders = [TicketWriter(ahead, decoder) for decoder in decoders]
         if isinstance(engine, ProcessEngine) and engine.mine:
             engine.restart(decoders, schedule)  # a new process would take longer
         else:
@@ -279,7 +297,7 @@ class SnippetStream:
             self._engine = engine = self._start_engine(decoders, schedule)
         return engine
 
-    def _start_engine(self, decoders: list[SnippetDecoder], schedule: Schedule) -> Engine:
+    def _start_engine(self, decoders: list[Filler], schedule: Schedule) -> Engine:
         """Starts decoding."""
         shape = (self._batch, self._order.settings.rule.num_frames, *self.size)
         if self._engine_name != "threads":
@@ -292,14 +310,19 @@ class SnippetStream:
         return ThreadEngine(decoders, shape, schedule, self._prefetch)
 
     def _to_tensors(self, raw: RawBatch) -> SnippetBatch:
-        """Shows the arrays as tensors; copies nothing."""
+        """Shows the arrays as tensors, which copies nothing; brings them to the device and renders what is missing."""
         epoch, position = divmod(raw.positions[0], self.epoch_size)
         frames = torch.from_numpy(raw.frames).permute(0, 1, 4, 2, 3)  # (B, T, H, W, 3) -> (B, T, 3, H, W)
         masks, annotated = torch.from_numpy(raw.masks), torch.from_numpy(raw.annotated)
-        return SnippetBatch(frames, masks, annotated, raw.keys, epoch, position)
+        batch = SnippetBatch(frames, masks, annotated, raw.keys, epoch, position)
+        if self._synthetic:
+            if self._painter is None:
+                self._painter = Painter(self._order.sets, self.size, self._device or torch.device("cpu"))
+            return self._painter.paint(batch)
+        return batch if self._device is None else batch.to(self._device, non_blocking=True)
 
 
-def _excluded(sets: list[ShardSet], exclude: Mapping[str, Collection[str]]) -> list[Collection[str]]:
+def _excluded(sets: Sequence[AnySet], exclude: Mapping[str, Collection[str]]) -> list[Collection[str]]:
     """The excluded sequences of each set.
 
     Raises:

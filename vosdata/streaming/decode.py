@@ -107,7 +107,7 @@ class SnippetDecoder:
     def _read(
         self, draw: Draw, frames: NDArray[np.uint8], masks: NDArray[np.uint8], annotated: NDArray[np.bool_]
     ) -> None:
-        shard_set, snippet, entry = self._order.sets[draw.set_index], draw.snippet, draw.entry
+        shard_set, snippet, entry = self._order.stored_set(draw), draw.snippet, draw.entry
         stored = (entry.height, entry.width)
         same_size = stored == frames.shape[1:3]
         rule = self._order.settings.rule
@@ -127,7 +127,7 @@ class SnippetDecoder:
 
     def _read_resized(self, draw: Draw, frames: NDArray[np.uint8], masks: NDArray[np.uint8], only: int | None) -> None:
         """Reads frames one by one through scratch memory of their stored size."""
-        shard_set, record, entry = self._order.sets[draw.set_index], draw.snippet.record, draw.entry
+        shard_set, record, entry = self._order.stored_set(draw), draw.snippet.record, draw.entry
         stored = (entry.height, entry.width)
         for t, frame in enumerate(draw.snippet.frames):
             resize_frame(shard_set.image(record, frame, self._frame(*stored), entry), frames[t])

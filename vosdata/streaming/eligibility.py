@@ -11,7 +11,7 @@ Pixels at training size are counted from the stored areas, so no picture is open
 never drawn.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +25,7 @@ from shards.index import IndexBatch, IndexEntry
 from shards.reader import ShardSet
 from shards.writer import key_of
 from vosdata.opening import open_shard_set
+from vosdata.scene_set import SceneSet, is_scene_set
 from vosdata.streaming.curriculum import Value
 from vosdata.streaming.snippet import GapUnit, ObjectsMode, SnippetRule, read_gap, read_objects
 
@@ -36,7 +37,7 @@ def stored_area(num_pixels: int, rule: SnippetRule, height: Pixels, width: Pixel
     return -(-num_pixels * height * width // (rule.size[0] * rule.size[1]))
 
 
-def frame_rate(shard_set: ShardSet, rule: SnippetRule) -> float | None:
+def frame_rate(shard_set: ShardSet | SceneSet, rule: SnippetRule) -> float | None:
     """Frame rate of a set; None where it is unknown and the rule does not need it.
 
     Raises:
@@ -106,6 +107,18 @@ def eligible_records(shard_set: ShardSet, rule: SnippetRule, exclude: Collection
     return records[~np.isin(records, _records_of(shard_set, exclude))] if exclude else records
 
 
+def _scenes_of_a_pass(scene_set: SceneSet, rule: SnippetRule, exclude: Collection[str]) -> NDArray[np.int64]:
+    room = 1 + (rule.num_frames - 1) * rule.lowest_gap(frame_rate(scene_set, rule))
+    if scene_set.config.num_frames < room:
+        raise ShardError(
+            f"{scene_set.path}: a snippet takes {room} frames, its videos have {scene_set.config.num_frames}; "
+            f"add frames={room} to its name"
+        )
+    if exclude:
+        raise ValueError(f"{scene_set.path}: nothing can be excluded from videos that are drawn on the fly")
+    return np.arange(scene_set.num_scenes)
+
+
 def _records_of(shard_set: ShardSet, sequences: Collection[str]) -> list[int]:
     """Indices of the records that hold these sequences, as far as the set has them."""
     found = []
@@ -173,22 +186,27 @@ def eligible_count(
         ShardError: there is no complete shard set at the path, or its frame rate is needed and unknown.
         ValueError: a setting is out of range.
     """
+    if is_scene_set(path):
+        return SceneSet(path).num_scenes
     shard_set = open_shard_set(path)
     size = size or common_size([shard_set])
     rule = SnippetRule(snippet, size, read_objects(objects), min_object_pixels, read_gap(gap), gap_unit)
     return len(eligible_records(shard_set, rule, exclude))
 
 
-def common_size(sets: list[ShardSet]) -> tuple[int, int]:
-    """The one stored size (height, width) of all records.
+def common_size(sets: Sequence[ShardSet | SceneSet]) -> tuple[int, int]:
+    """The one stored size (height, width) of all records; where all are drawn on the fly, what ``vosdata synth`` takes.
 
     Raises:
         ValueError: the records have several sizes, so that they cannot share a batch unless a size is given.
     """
-    sizes = sorted({size for shard_set in sets for size in _sizes(shard_set)})
+    stored = [shard_set for shard_set in sets if isinstance(shard_set, ShardSet)]
+    sizes = sorted({size for shard_set in stored for size in _sizes(shard_set)})
+    if not stored:
+        sizes = [one.config.size for one in sets[:1] if isinstance(one, SceneSet)]
     if len(sizes) != 1:
         listed = ", ".join(f"{height}x{width}" for height, width in sizes[:4]) + (", ..." if len(sizes) > 4 else "")
-        names = ", ".join(shard_set.name for shard_set in sets)
+        names = ", ".join(shard_set.name for shard_set in stored)
         raise ValueError(f"frames of {names} are stored at {len(sizes)} sizes ({listed}); give size=(height, width)")
     return sizes[0]
 
@@ -199,12 +217,19 @@ def _sizes(shard_set: ShardSet) -> Iterator[tuple[int, int]]:
     yield from (divmod(size, 2**32) for size in np.unique(both).tolist())
 
 
-def require_eligible(shard_set: ShardSet, rule: SnippetRule, exclude: Collection[str] = ()) -> NDArray[np.int64]:
+def require_eligible(
+    shard_set: ShardSet | SceneSet, rule: SnippetRule, exclude: Collection[str] = ()
+) -> NDArray[np.int64]:
     """As :func:`eligible_records`, but an empty result is an error that says what is missing.
+
+    Of an endless set, the records of what counts as one pass.
 
     Raises:
         ShardError: the set has no eligible snippet; the message names the set and why.
+        ValueError: sequences are excluded from an endless set.
     """
+    if isinstance(shard_set, SceneSet):
+        return _scenes_of_a_pass(shard_set, rule, exclude)
     records = eligible_records(shard_set, rule, exclude)
     if len(records):
         return records

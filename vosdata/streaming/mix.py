@@ -21,6 +21,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from shards.errors import ShardError
 from shards.index import IndexEntry
 from shards.order import permute
 from shards.reader import ShardSet
@@ -28,13 +29,21 @@ from shards.rng import digest_coordinates, generator
 from shards.segments import SegmentedInterleave
 from shards.windows import WindowedShuffle
 from vosdata.opening import open_shard_set
+from vosdata.scene_set import OTHER_SCENES, SceneEntry, SceneSet, is_scene_set
 from vosdata.streaming.curriculum import Curriculum, Value, read_curriculum, weight_segments
-from vosdata.streaming.eligibility import require_eligible
+from vosdata.streaming.eligibility import eligible_starts, frame_rate, require_eligible
 from vosdata.streaming.sampling import draw_snippet
 from vosdata.streaming.snippet import Snippet, SnippetRule
 
 SetPath = str | Path | ShardSet
-"""What names a set: its folder, its URL, or the set itself where it was opened with settings of its own."""
+"""What names a set: its folder, its URL, ``synth:PRESET``, or the set itself where it was opened with settings of its
+own."""
+
+AnySet = ShardSet | SceneSet
+"""Stored videos, or synthetic ones that are drawn on the fly."""
+
+_MAX_TRIES = 20
+"""Scenes that are drawn in each other's place before it is said that none of them will do."""
 
 SetsArgument = (
     Mapping[SetPath, Value]
@@ -121,7 +130,7 @@ class SnippetOrder:
 
     def __init__(
         self,
-        sets: Sequence[ShardSet],
+        sets: Sequence[AnySet],
         weights: Sequence[Value] | None,
         settings: OrderSettings,
         excluded: Sequence[Collection[str]] | None = None,
@@ -143,7 +152,8 @@ class SnippetOrder:
         if settings.epoch_size is not None and settings.epoch_size < 1:
             raise ValueError(f"epoch_size must be at least 1, got {settings.epoch_size}")
         digest_coordinates(settings.seed, 0, 0, "order")  # refuses a seed that does not fit
-        self.sets = tuple(sets)
+        seed, size = settings.seed, settings.rule.size
+        self.sets = tuple(one.settled(seed, size) if isinstance(one, SceneSet) else one for one in sets)
         self.settings = settings
         self.excluded = tuple(tuple(sorted(set(names))) for names in excluded or [()] * len(self.sets))
         """For each set the names of sequences that are never drawn, ascending."""
@@ -161,10 +171,12 @@ class SnippetOrder:
         self.origin = Origin(0, (0,) * len(counts))
         """Where these settings began to hold."""
         self.interleave = SegmentedInterleave(weight_segments(self.weights, 0))
-        self.windows = tuple(_window(shard_set, settings) for shard_set in sets)
+        self.windows = tuple(_window(shard_set, settings) for shard_set in self.sets)
         """For each set, how many shards are shuffled together; None for all."""
         self._shuffles = [
-            None if window is None else WindowedShuffle(_count_per_shard(shard_set, records), window)
+            None
+            if window is None or isinstance(shard_set, SceneSet)
+            else WindowedShuffle(_count_per_shard(shard_set, records), window)
             for window, shard_set, records in zip(self.windows, self.sets, self.eligible, strict=True)
         ]
 
@@ -190,10 +202,36 @@ class SnippetOrder:
         epoch, place = divmod(position, self.epoch_size)
         settings = self.settings
         rng = generator(settings.seed, epoch, place, "snippet") if settings.shuffle else None
-        entry = self.sets[set_index].entry(record)
-        snippet = draw_snippet(self.sets[set_index], record, settings.rule, rng, entry, position)
+        shard_set = self.sets[set_index]
+        entry = shard_set.entry(record) if isinstance(shard_set, ShardSet) else self._draw_scene(shard_set, record)
+        snippet = draw_snippet(shard_set, record, settings.rule, rng, entry, position)
         flip = settings.flip and bool(generator(settings.seed, epoch, place, "flip").integers(2))
         return Draw(position, epoch, place, set_index, snippet, entry, flip)
+
+    def stored_set(self, draw: Draw) -> ShardSet:
+        """The set that holds the pixels of what was drawn.
+
+        Raises:
+            TypeError: they are rendered.
+        """
+        shard_set = self.sets[draw.set_index]
+        if not isinstance(shard_set, ShardSet):
+            raise TypeError(f"{draw.snippet.key} is rendered, not stored")
+        return shard_set
+
+    def _draw_scene(self, scene_set: SceneSet, number: int) -> SceneEntry:
+        """A scene, or the next in its place in which a snippet can start."""
+        rule = self.settings.rule
+        gap = rule.lowest_gap(frame_rate(scene_set, rule))
+        for attempt in range(_MAX_TRIES):
+            entry = scene_set.entry(number + attempt * OTHER_SCENES)
+            if len(eligible_starts(entry, rule, gap)):
+                return entry
+        raise ShardError(
+            f"{scene_set.path}: {_MAX_TRIES} scenes in a row show no object of {rule.min_object_pixels} pixels at "
+            f"{rule.size[0]}x{rule.size[1]} where a snippet could start; ask for larger or for smaller objects "
+            "(scene.area, min_object_pixels)"
+        )
 
     def locate(self, position: int) -> tuple[int, int]:
         """Which set stands at a global position, and which of its records; for fetching shards ahead.
@@ -217,6 +255,8 @@ class SnippetOrder:
 
     def _record(self, set_index: int, earlier: int) -> int:
         """The record of a set's draw number ``earlier``."""
+        if isinstance(self.sets[set_index], SceneSet):
+            return earlier  # there is no end to them
         records = self.eligible[set_index]
         passes, within = divmod(earlier, len(records))
         if self.settings.shuffle:
@@ -227,7 +267,7 @@ class SnippetOrder:
         return int(records[within])
 
 
-def _window(shard_set: ShardSet, settings: OrderSettings) -> int | None:
+def _window(shard_set: AnySet, settings: OrderSettings) -> int | None:
     """Shards of a set that are shuffled together; None for all."""
     window = settings.window
     if isinstance(window, str):
@@ -245,8 +285,8 @@ def _count_per_shard(shard_set: ShardSet, records: NDArray[np.int64]) -> NDArray
     return np.unique(shards, return_counts=True)[1].astype(np.int64)
 
 
-def open_sets(sets: SetsArgument) -> tuple[list[ShardSet], list[Value] | None]:
-    """Opens the shard sets that a user named, by folder, by URL, or open already.
+def open_sets(sets: SetsArgument) -> tuple[list[AnySet], list[Value] | None]:
+    """Opens the sets that a user named, by folder, by URL, as ``synth:...``, or open already.
 
     Args:
         sets: one path; several paths, to be weighed by their numbers of eligible records, which draws each record
@@ -268,4 +308,11 @@ def open_sets(sets: SetsArgument) -> tuple[list[ShardSet], list[Value] | None]:
     if not all(isinstance(path, SetPath) for path in paths):
         raise TypeError(f"shard sets are named by path, got {[type(path).__name__ for path in paths]}")
     weights = list(sets.values()) if isinstance(sets, Mapping) else None
-    return [open_shard_set(path) for path in paths], weights
+    return [open_set(path) for path in paths], weights
+
+
+def open_set(path: SetPath) -> AnySet:
+    """Opens one set; as :func:`open_sets`."""
+    if not isinstance(path, ShardSet) and is_scene_set(path):
+        return SceneSet(path)
+    return open_shard_set(path)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from shards.index import IndexEntry
 from shards.reader import ShardSet
 from shards.types import VOID
+from vosdata.scene_set import SceneSet
 from vosdata.streaming.curriculum import Curriculum
 from vosdata.streaming.eligibility import eligible_starts, frame_rate, large_enough, stored_area
 from vosdata.streaming.snippet import Snippet, SnippetRule
@@ -28,7 +29,7 @@ Ids: TypeAlias = NDArray[np.uint8]
 
 
 def draw_snippet(
-    shard_set: ShardSet,
+    shard_set: ShardSet | SceneSet,
     record: int,
     rule: SnippetRule,
     rng: np.random.Generator | None,
@@ -88,15 +89,18 @@ def _draw_objects(
     entry: IndexEntry, rule: SnippetRule, frames: list[int], rng: np.random.Generator | None, position: int
 ) -> tuple[Ids, Ids]:
     """The objects of a snippet and those whose pixels become void, both ascending."""
-    ids, areas = entry.object_ids, entry.areas[frames]
+    ids = entry.object_ids
+    if rule.objects == "all" and rule.later == "given":  # the usual ways first, without what only others need
+        return ids[entry.areas[frames].any(axis=0)], ids[:0]
     first = large_enough(entry, rule)[frames[0]]
     if rule.objects == "one" and rule.later != "void":
         candidates = ids[first]
         return candidates[:1] if rng is None else candidates[[rng.integers(len(candidates))]], ids[:0]
+    areas = entry.areas[frames]
     least = stored_area(1, rule, entry.height, entry.width)
     is_late = (areas[0] < least) & (areas > 0).any(axis=0)
     if rule.objects == "all":
-        drawn = (areas > 0).any(axis=0) if rule.later == "given" else areas[0] >= least
+        drawn = areas[0] >= least
     else:
         late = is_late & large_enough(entry, rule)[frames].any(axis=0) if rule.later == "given" else is_late & False
         count = rule.objects.whole_at(position) if isinstance(rule.objects, Curriculum) else 1

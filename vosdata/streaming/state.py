@@ -5,9 +5,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from shards.reader import ShardSet
 from vosdata.streaming.curriculum import Curriculum
-from vosdata.streaming.mix import Origin, SnippetOrder
+from vosdata.streaming.mix import AnySet, Origin, SnippetOrder
 
 _PLACE = ("epoch", "position", "drawn", "since")
 _FIXED = ("seed", "epoch_size")
@@ -60,7 +59,7 @@ def _describe_sets(order: SnippetOrder) -> tuple[list[str], list[str], list[str]
     return names, contents, [str(_describe(weight)) for weight in order.weights]
 
 
-def _content(shard_set: ShardSet, excluded: tuple[str, ...]) -> str:
+def _content(shard_set: AnySet, excluded: tuple[str, ...]) -> str:
     """What a set offers: its checksum, and a hash of the sequences that are excluded, if any."""
     checksum = str(shard_set.description["checksum"])
     if not excluded:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from shards.errors import ShardError
 from vosdata.recipe import Recipe, Weight
+from vosdata.scene_set import is_scene_set
 from vosdata.stream import SnippetStream
 from vosdata.streaming.curriculum import Value
 from vosdata.streaming.eligibility import eligible_count
@@ -41,7 +42,9 @@ def with_data(recipe: Recipe, data: Sequence[Path], tell: Callable[[str], None])
     Raises:
         ValueError: a folder is given twice.
     """
-    sets: dict[str, Weight] = {str(path) if "/" in str(path) else f"./{path}": 1.0 for path in data}
+    sets: dict[str, Weight] = {
+        str(path) if "/" in str(path) or is_scene_set(path) else f"./{path}": 1.0 for path in data
+    }
     if len(sets) < len(data):
         raise ValueError(f"--data names a folder twice: {', '.join(map(str, data))}")
     found = {name: name if "/" in name else _among(name, list(sets)) for name in recipe.validation.sets}
@@ -72,7 +75,7 @@ def find_data(recipe: Recipe, root: Path, tell: Callable[[str], None]) -> Traini
 
     A name without ``/`` is looked for below ``root/shards``: that folder, else its training split (``davis2017`` finds
     ``davis2017-train``), else the only one whose name goes on (``ytvos`` finds ``ytvos2019-train``). Anything else is
-    a path.
+    a path, but for ``synth:...``, which is rendered on the fly (:mod:`vosdata.scene_set`).
 
     A set given by its path is left out when no snippet can be drawn from it; a set that a recipe names is needed.
 
@@ -93,7 +96,7 @@ def find_data(recipe: Recipe, root: Path, tell: Callable[[str], None]) -> Traini
     left_out: dict[str, str] = {}
     for name, weight in data.sets.items():
         folder = str(folders[name])
-        names = excluded_from(folder, held_out)
+        names = frozenset[str]() if is_scene_set(folder) else excluded_from(folder, held_out)
         count = eligible_count(
             folder,
             data.frames,
@@ -134,7 +137,7 @@ def _find_all(names: Sequence[str], shards: Path) -> dict[str, Path]:
 
 
 def _find(name: str, shards: Path) -> Path | None:
-    if "/" in name:
+    if "/" in name or is_scene_set(name):
         return Path(name)
     for folder in (shards / name, shards / f"{name}-train"):
         if folder.is_dir():
@@ -182,4 +185,5 @@ def open_stream(recipe: Recipe, data: TrainingData, ranks: Ranks) -> SnippetStre
         reverse=recipe.data.reverse,
         augment=recipe.data.augment,
         exclude=data.excluded,
+        device=ranks.device if any(map(is_scene_set, data.weights)) else None,
     )
