@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ablation_report import write_report
-from experiment import Contender, Exam, FirstMaskCopied, Trained, run_all
+from experiment import Contender, Exam, FirstMaskCopied, Trained, run_all, stage_folder
 from experiment_data import Pool, add_options, setting_of
 from nearest_neighbour import NearestNeighbour
 
@@ -55,15 +55,14 @@ def main() -> None:
     exams = [held_out, setting.davis_exam()]
     arms = {FULL: [], **{ablation: changes(ablation) for ablation in ABLATIONS}}
     trained = [
-        Trained(arm, seed, setting.recipe(sets, seed, changed)) for seed in seeds for arm, changed in arms.items()
+        Trained(arm, seed, setting.recipes(sets, seed, changed)) for seed in seeds for arm, changed in arms.items()
     ]
     folder: Path = setting.work / "runs"
     results = run_all(trained, exams, folder, options.jobs, options.device)
     results += run_all(list(_baselines(trained, folder)), exams, folder, options.jobs)
     facts: dict[str, Any] = {
         "scale": options.scale,
-        "steps": setting.steps,
-        "recipe": trained[0].recipe.configuration(),
+        "recipes": [recipe.configuration() for recipe in trained[0].recipes],
         "changes": arms,
         "synth": dict(setting.scale.synth),
     }
@@ -75,8 +74,9 @@ def _baselines(trained: list[Trained], folder: Path) -> Iterator[Contender]:
     yield FirstMaskCopied()
     for one in trained:
         if one.arm == FULL:
-            yield NearestNeighbour("nearest_trained", one.seed, one.recipe, folder / f"{FULL}-seed{one.seed}")
-            yield NearestNeighbour("nearest_untrained", one.seed, one.recipe, None)
+            last, home = one.recipes[-1], folder / f"{FULL}-seed{one.seed}"
+            yield NearestNeighbour("nearest_trained", one.seed, last, stage_folder(home, len(one.recipes)))
+            yield NearestNeighbour("nearest_untrained", one.seed, last, None)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Experiments: named contenders, each trained, examined on held-out videos, and never done twice.
 
-A contender has a folder of its own: the run folder of its training, and ``scores.json`` when it has been examined. So
+A contender has a folder of its own: the run folders of its training, and ``scores.json`` when it has been examined. So
 an experiment that was cut goes on inside the run that was under way, and one that is complete only reads its scores.
 """
 
@@ -69,20 +69,36 @@ class Contender(Protocol):
 
 @dataclass(frozen=True)
 class Trained:
-    """A-GAME, trained as a recipe says."""
+    """A-GAME, trained as recipes say, each stage from the weights of the one before."""
 
     arm: str
     seed: int
-    recipe: Recipe
+    recipes: tuple[Recipe, ...]
 
     def configuration(self) -> dict[str, Any]:
-        sets = {folder: _checksum(Path(folder)) for folder in self.recipe.data.sets}
-        return {"recipe": self.recipe.configuration(), "checksums": sets}
+        sets = {folder: _checksum(Path(folder)) for recipe in self.recipes for folder in recipe.data.sets}
+        stages = {f"stage{number}": recipe.configuration() for number, recipe in enumerate(self.recipes, start=1)}
+        return {**stages, "checksums": sets}
 
     def prepare(self, folder: Path, device: str) -> Callable[[EvaluationProtocol], Predictions]:
-        result = train(self.recipe, out=folder, device=device, on_message=_say_nothing)
-        model, _ = load_model(result.checkpoint, "cuda" if device == "auto" and torch.cuda.is_available() else "cpu")
+        before: Path | None = None
+        for number, recipe in enumerate(self.recipes, start=1):
+            out = stage_folder(folder, number)
+            train(_from_stage(recipe, before), out=out, device=device, on_message=_say_nothing)
+            before = out
+        model, _ = load_model(out, "cuda" if device == "auto" and torch.cuda.is_available() else "cpu")
         return lambda protocol: Segmented(lambda: VideoSegmenter(model), protocol)
+
+
+def stage_folder(folder: Path, number: int) -> Path:
+    """Run folder of a stage, counted from 1, of the contender whose folder it is."""
+    return folder / f"stage{number}"
+
+
+def _from_stage(recipe: Recipe, before: Path | None) -> Recipe:
+    if before is None:
+        return recipe
+    return recipe.model_copy(update={"train": recipe.train.model_copy(update={"init_from": str(before)})})
 
 
 @dataclass(frozen=True)

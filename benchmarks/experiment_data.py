@@ -23,7 +23,15 @@ from vosdata.recipe import Recipe, load_recipe
 HELD_OUT_SEED = 2**32
 HELD_OUT_EVERY = 4
 FINAL_RATE = 0.05
-"""The learning rate of the last epoch, as a share of the first one's, whatever the number of steps (paper: 0.017)."""
+"""The learning rate at the end of a stage, as a share of that at its start, whatever its steps (paper: 0.017)."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A training that goes on from the one before."""
+
+    overrides: tuple[str, ...]
+    steps: int
 
 
 @dataclass(frozen=True)
@@ -34,7 +42,7 @@ class Scale:
     """Recipe that everything is a change of."""
 
     overrides: tuple[str, ...]
-    steps: int
+    stages: tuple[Stage, ...]
     epoch_size: int
     """Snippets."""
 
@@ -48,14 +56,25 @@ class Scale:
     """Values of :class:`synth.config.SynthConfig` that win over a preset's."""
 
 
-_TINY = ("data.size=48x80", "data.frames=2", "train.batch=2", "data.min_object_pixels=10")
+_TINY = ("data.size=48x80", "data.min_object_pixels=10", "train.batch=2", "run.threads=1")
 _OFTEN = ("run.checkpoint_every=250", "run.keep=1", "run.log_every=25")
 SCALES = {
-    "quick": Scale("smoke", (*_TINY, "run.threads=1"), steps=4, epoch_size=4, num_synthetic=8, num_held_out=2),
+    "quick": Scale(
+        "smoke",
+        _TINY,
+        (Stage(("data.frames=2",), 4), Stage(("data.frames=3",), 2)),
+        epoch_size=4,
+        num_synthetic=8,
+        num_held_out=2,
+    ),
     "small": Scale(
         "smoke",
-        ("data.gap=[1, 3]", "run.threads=1", *_OFTEN),
-        steps=1200,
+        ("run.threads=1", *_OFTEN),
+        # Pairs of frames first: from scratch, more is learned from more snippets than from longer ones.
+        (
+            Stage(("data.frames=2", "data.gap=[1, 3]", "train.batch=12"), 1200),
+            Stage(("data.frames=4", "data.gap=[1, 2]", "train.batch=6", "train.learning_rate=1.0e-3"), 400),
+        ),
         epoch_size=400,
         num_synthetic=1000,
         num_held_out=40,
@@ -65,7 +84,7 @@ SCALES = {
     "full": Scale(
         "agame_initial",
         ("data.gap=[1, 2]", "data.min_object_pixels=500", *_OFTEN),
-        steps=20_000,
+        (Stage((), 20_000),),
         epoch_size=2000,
         num_synthetic=10_000,
         num_held_out=200,
@@ -78,7 +97,8 @@ class Setting:
     """An experiment's scale, data and folder."""
 
     scale: Scale
-    steps: int
+    budget: float
+    """Share of the scale's steps that is taken."""
     weights: str | None
     """The backbone's first weights, as in recipes; None keeps the base recipe's."""
 
@@ -93,27 +113,30 @@ class Setting:
     def size(self) -> tuple[int, int]:
         return load_recipe(self.scale.base, self.scale.overrides).data.size
 
-    def recipe(self, sets: dict[Path, float], seed: int, changes: Sequence[str] = ()) -> Recipe:
-        """The recipe of a contender.
+    def recipes(self, sets: dict[Path, float], seed: int, changes: Sequence[str] = ()) -> tuple[Recipe, ...]:
+        """The recipes of a contender, one for each stage.
 
         Args:
             sets: shard sets and their weights.
             seed: of first weights and order.
             changes: further overrides.
         """
-        batch = load_recipe(self.scale.base, self.scale.overrides).train.batch
-        num_epochs = -(-self.steps * batch // self.scale.epoch_size)
-        own = [
-            f"data.sets={json.dumps({str(folder): weight for folder, weight in sets.items()})}",
-            f"data.epoch_size={self.scale.epoch_size}",
-            f"train.steps={self.steps}",
+        common = [f"data.sets={json.dumps({str(folder): weight for folder, weight in sets.items()})}"]
+        common += [f"data.epoch_size={self.scale.epoch_size}", f"train.seed={seed}", *changes]
+        if self.weights is not None:
+            common += [f"model.weights={self.weights}"] + (["model.train_from=stem"] if self.weights == "none" else [])
+        return tuple(self._recipe(stage, common) for stage in self.scale.stages)
+
+    def _recipe(self, stage: Stage, common: list[str]) -> Recipe:
+        overrides = [*self.scale.overrides, *stage.overrides]
+        steps = max(1, round(stage.steps * self.budget))
+        num_epochs = -(-steps * load_recipe(self.scale.base, overrides).train.batch // self.scale.epoch_size)
+        lasting = [
+            f"train.steps={steps}",
             f"train.epochs={num_epochs}",
             f"train.lr_decay={FINAL_RATE ** (1 / num_epochs):.6f}",
-            f"train.seed={seed}",
         ]
-        if self.weights is not None:
-            own += [f"model.weights={self.weights}"] + (["model.train_from=stem"] if self.weights == "none" else [])
-        return load_recipe(self.scale.base, [*self.scale.overrides, *own, *changes])
+        return load_recipe(self.scale.base, [*overrides, *common, *lasting])
 
     def davis_set(self, split: str) -> Path:
         """DAVIS-2016 at the size trained at."""
@@ -226,7 +249,7 @@ def add_options(parser: argparse.ArgumentParser, name: str, seeds: int) -> None:
     """Options that all experiments share."""
     real = Path(__file__).resolve().parents[2] / "shared" / "real"
     parser.add_argument("--scale", choices=list(SCALES), default="small")
-    parser.add_argument("--steps", type=int, help="optimiser steps of every training; default: the scale's")
+    parser.add_argument("--budget", type=float, default=1.0, help="share of the scale's steps that each training takes")
     parser.add_argument("--seeds", type=int, default=seeds, help="runs of every arm")
     parser.add_argument(
         "--weights", help="the backbone's first weights: none, imagenet or a file; default: the recipe's"
@@ -241,10 +264,9 @@ def add_options(parser: argparse.ArgumentParser, name: str, seeds: int) -> None:
 
 
 def setting_of(options: argparse.Namespace) -> Setting:
-    scale = SCALES[options.scale]
     return Setting(
-        scale,
-        options.steps or scale.steps,
+        SCALES[options.scale],
+        options.budget,
         options.weights,
         options.work.resolve(),
         options.davis,

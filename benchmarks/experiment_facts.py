@@ -17,17 +17,20 @@ def place() -> dict[str, Any]:
 
 def facts_lines(results: Sequence[dict[str, Any]], facts: dict[str, Any]) -> Iterable[str]:
     """A paragraph: when, where, how large."""
-    where, recipe = place(), facts["recipe"]
-    model, data, train = (recipe[section] for section in ("model", "data", "train"))
-    seeds = sorted({one["seed"] for one in results})
+    where, model, stages = place(), facts["recipes"][0]["model"], facts["recipes"]
+    seeds = {one["seed"] for one in results}
     yield (
         f"{where['date']}, {where['cpu']}, {where['cores']} cores, PyTorch {where['versions']['torch']}. Scale "
         f"{facts['scale']}: {model['backbone']} of width {model['backbone_width']}, weights {model['weights']}, frames "
-        f"of {data['size']}, {data['frames']} in a snippet, batches of {train['batch']}, {facts['steps']} steps, "
-        f"{len(seeds)} seeds."
+        f"of {stages[0]['data']['size']}; {', then '.join(map(_stage, stages))}; {len(seeds)} seeds."
     )
     if facts["synth"]:
         yield f"In SynthVOS, besides the preset: `{json.dumps(facts['synth'])}`."
+
+
+def _stage(recipe: dict[str, Any]) -> str:
+    data, train = recipe["data"], recipe["train"]
+    return f"{train['steps']} steps of {train['batch']} snippets of {data['frames']} frames"
 
 
 def without_paths(content: Any) -> Any:

@@ -32,7 +32,7 @@ class NearestNeighbour:
     arm: str
     seed: int
     recipe: Recipe
-    """The network's."""
+    """That the network was or would be trained by, its last one."""
 
     run: Path | None
     """Run folder of the trained network; None takes the network as it is before training."""

@@ -33,12 +33,11 @@ def main() -> None:
         "rich": {rich: 1.0},
     }
     exam = setting.davis_exam()
-    trained = [Trained(arm, seed, setting.recipe(sets, seed)) for seed in seeds for arm, sets in arms.items()]
+    trained = [Trained(arm, seed, setting.recipes(sets, seed)) for seed in seeds for arm, sets in arms.items()]
     results = run_all(trained, [exam], setting.work / "runs", options.jobs, options.device)
     facts: dict[str, Any] = {
         "scale": options.scale,
-        "steps": setting.steps,
-        "recipe": trained[0].recipe.configuration(),
+        "recipes": [recipe.configuration() for recipe in trained[0].recipes],
         "cutouts": len(pool.objects),
         "photographs": len(pool.backgrounds),
         "synthetic_videos": setting.scale.num_synthetic,

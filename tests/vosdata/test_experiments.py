@@ -42,8 +42,9 @@ def benchmarks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             del sys.modules[name]
 
 
-def recipe(folder: Path, *more: str) -> Recipe:
-    return load_recipe("smoke", [*TINY, f"data.sets={json.dumps({str(folder): 1})}", "train.steps=2", *more])
+def recipes(folder: Path, *more: str) -> tuple[Recipe, ...]:
+    common = [*TINY, f"data.sets={json.dumps({str(folder): 1})}", *more]
+    return tuple(load_recipe("smoke", [*common, f"train.steps={steps}"]) for steps in (2, 1))
 
 
 def test_intervals_are_those_of_students_t() -> None:
@@ -79,6 +80,20 @@ def test_ablations_change_exactly_what_their_recipes_say() -> None:
     }
 
 
+def test_contenders_of_a_seed_differ_in_nothing_but_their_change(tmp_path: Path) -> None:
+    from experiment_data import SCALES, Setting
+
+    setting = Setting(SCALES["small"], 0.5, None, tmp_path, tmp_path, tmp_path, tmp_path)
+    full = setting.recipes({tmp_path: 1.0}, seed=1)
+    ablated = setting.recipes({tmp_path: 1.0}, seed=1, changes=["model.appearance=unimodal"])
+    assert [one.train.steps for one in full] == [stage.steps // 2 for stage in SCALES["small"].stages]
+    for one, other in zip(full, ablated, strict=True):
+        changed = one.model_copy(update={"model": one.model.model_copy(update={"appearance": "unimodal"})})
+        assert changed == other
+        assert one.train.lr_decay**one.train.epochs == pytest.approx(0.05, rel=1e-3)
+        assert (one.train.epochs - 1) * 400 < one.train.steps * one.train.batch <= one.train.epochs * 400
+
+
 def test_held_out_pictures_are_not_trained_on() -> None:
     from experiment_data import part, spread
 
@@ -96,13 +111,15 @@ def test_a_contender_is_trained_once_and_never_mixed_with_another(
     import experiment
 
     exam = experiment.Exam("alpha", tiny_sets["alpha"], "davis2017")
-    contender = experiment.Trained("full", 0, recipe(tiny_sets["alpha"]))
+    contender = experiment.Trained("full", 0, recipes(tiny_sets["alpha"]))
     # Frames of 24x40 are padded to 32x48, as by any user of the segmenter.
     first = experiment.examine(contender, [exam], tmp_path, "cpu")
     assert set(first["exams"]["alpha"]) >= {"J", "F", "J&F"}
+    started = [load_recipe(tmp_path / "full-seed0" / stage / "recipe.yaml").train for stage in ("stage1", "stage2")]
+    assert [(one.steps, one.init_from) for one in started] == [(2, None), (1, str(tmp_path / "full-seed0" / "stage1"))]
     monkeypatch.setattr(experiment, "train", None)
     assert experiment.examine(contender, [exam], tmp_path, "cpu") == first
-    other = experiment.Trained("full", 0, recipe(tiny_sets["alpha"], "train.learning_rate=0.5"))
+    other = experiment.Trained("full", 0, recipes(tiny_sets["alpha"], "train.learning_rate=0.5"))
     with pytest.raises(ConflictError, match="learning_rate"):
         experiment.examine(other, [exam], tmp_path, "cpu")
     with pytest.raises(ConflictError, match="gamma"):
@@ -120,7 +137,7 @@ def test_a_failed_training_is_reported_and_counts_in_no_mean(
 
     monkeypatch.setattr(experiment, "train", fail)
     exam = experiment.Exam("alpha", tiny_sets["alpha"], "davis2017")
-    contenders = [experiment.Trained("full", 1, recipe(tiny_sets["alpha"])), experiment.FirstMaskCopied("full")]
+    contenders = [experiment.Trained("full", 1, recipes(tiny_sets["alpha"])), experiment.FirstMaskCopied("full")]
     results = [experiment.examine(one, [exam], tmp_path, "cpu") for one in contenders]
     assert list(experiment.failures(results)) == ["full, seed 1: step 7: loss is not finite"]
     assert list(experiment.values(results, "full", "alpha", "J")) == [0]
@@ -152,8 +169,7 @@ def facts(scale: str = "small") -> dict[str, Any]:
     whole = load_recipe("smoke").configuration()
     return {
         "scale": scale,
-        "steps": 9,
-        "recipe": whole,
+        "recipes": [whole],
         "cutouts": 3,
         "photographs": 4,
         "synthetic_videos": 5,
