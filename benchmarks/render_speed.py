@@ -1,8 +1,9 @@
 """Measures how fast the renderer for devices draws synthetic videos, and what part of an A-GAME training step that is.
 
 Everything is measured in turns, round by round; figures are medians. ``render`` draws scenes that are there already,
-with their pictures on the device; ``lay_out`` is the part of it that the processor does; ``draw`` is drawing the scenes,
-on one core, which a stream does in its helper process. Built-in pictures; the network is that of ``agame_initial``.
+with their pictures on the device; ``lay_out`` is the part of it that the processor does; ``draw`` is drawing the
+scenes, on one core, which a stream does in its helper process. Built-in pictures; the network is that of
+``agame_initial``.
 
     python benchmarks/render_speed.py                       # on the GPU if there is one
     python benchmarks/render_speed.py --videos 256 --step   # and beside a training step
