@@ -8,7 +8,7 @@ share out the work of a step.
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
@@ -22,9 +22,7 @@ from vosdata.batch import SnippetBatch
 from vosdata.checkpoint import (
     Checkpoint,
     checkpoint_path,
-    load_checkpoint,
     load_weights,
-    open_checkpoint,
     optimiser_tensors,
     remove_old_checkpoints,
     restore_optimiser,
@@ -32,22 +30,21 @@ from vosdata.checkpoint import (
 )
 from vosdata.models.agame import AGAME
 from vosdata.models.agame.compiled import compile_heads
-from vosdata.models.weights import load_backbone
 from vosdata.recipe import Recipe
 from vosdata.stream import SnippetStream
+from vosdata.training.beginning import first_weights, shared_state
 from vosdata.training.computing import computing_as
 from vosdata.training.copying import BatchCopier
-from vosdata.training.data import TrainingData, find_data, open_stream, with_data
+from vosdata.training.data import find_data, open_stream, with_data
 from vosdata.training.history import History
 from vosdata.training.interruption import Interruption, noticing_interruption
 from vosdata.training.losses import target_counts
 from vosdata.training.metrics_log import StepMetrics, Stopwatch
 from vosdata.training.ranks import Ranks, join_ranks
-from vosdata.training.run_folder import begin_run, last_state, locked_run
-from vosdata.training.run_log import RunLog
+from vosdata.training.run_folder import locked_run
+from vosdata.training.run_log import RunLog, opened_log
 from vosdata.training.schedule import Schedule
 from vosdata.training.step import COUNTERS, LossSums, StepOutcome, num_counted, part_of, training_loss
-from vosdata.training.tensorboard import summary_writer
 from vosdata.training.tensorboard import summary_writer
 from vosdata.training.validation import HeldOutVideo, open_held_out, validate
 from vosdata.world import data_root, detect
@@ -121,8 +118,6 @@ def train(
     with ExitStack() as stack:
         if recipe.run.tensorboard:
             summary_writer()  # refuses at once where it is not installed
-        if recipe.run.tensorboard:
-            summary_writer()  # refuses at once where it is not installed
         stack.enter_context(computing_as(recipe.run))
         ranks = stack.enter_context(join_ranks(detect(), device))
         tell = on_message if ranks.is_main else _say_nothing
@@ -132,14 +127,18 @@ def train(
         stream = stack.enter_context(open_stream(recipe, training_data, ranks))
         if ranks.is_main:
             stack.enter_context(locked_run(out, must_exist=resume))
-        checkpoint = _last_state(out, recipe, ranks, tell)
+        checkpoint = shared_state(out, recipe, ranks, tell)
         network = AGAME(recipe.model.config(), seed=recipe.train.seed)
-        backbone = _first_weights(network, recipe, weights_dir, tell) if checkpoint is None else ""
+        backbone = first_weights(network, recipe, weights_dir, tell) if checkpoint is None else ""
         run = Run(recipe, out, ranks, stream, network, backbone, open_held_out(training_data.held_out, recipe))
         if checkpoint is not None:
             run.go_on_from(checkpoint)
             tell(f"{out}: going on after step {run.step} of {run.schedule.last_step}")
-        log = stack.enter_context(_open_log(run, training_data, tell)) if ranks.is_main else None
+        log = (
+            stack.enter_context(opened_log(out, recipe, run.step, ranks, training_data, tell))
+            if ranks.is_main
+            else None
+        )
         interruption = stack.enter_context(noticing_interruption())
         return run.to_the_end(log, interruption, on_step, tell)
 
@@ -377,52 +376,10 @@ class Run:
         remove_old_checkpoints(self.out, self.recipe.run.keep, self.history)
 
 
-def _last_state(out: Path, recipe: Recipe, ranks: Ranks, tell: Callable[[str], None]) -> Checkpoint | None:
-    """Finds on rank 0 where the run stands, and gives every rank that checkpoint, if any."""
-    checkpoint = last_state(out, recipe, tell) if ranks.is_main else None
-    step = ranks.from_main(-1 if checkpoint is None else checkpoint.step)
-    if step < 0:
-        return None
-    return checkpoint or load_checkpoint(checkpoint_path(out, step))
-
-
-@contextmanager
-def _open_log(run: Run, data: TrainingData, tell: Callable[[str], None]) -> Iterator[RunLog]:
-    """Claims the run folder, opens its files of figures where the run stands, and notes how it starts."""
-    begin_run(run.out, run.recipe, run.step)
-    log = RunLog(run.out, run.recipe, run.step)
-    try:
-        log.event(
-            run.step,
-            "start",
-            device=str(run.ranks.device),
-            num_ranks=run.ranks.num_ranks,
-            sets=data.weights,
-            held_out={one.folder: len(one.records) for one in data.held_out},
-        )
-        for folder, reason in data.left_out.items():
-            log.event(run.step, "left_out", set=folder, reason=reason)
-            tell(f"warning: {folder} is left out: {reason}")
-        yield log
-    finally:
-        log.close()
-
-
 def _without_end(stream: SnippetStream) -> Iterator[SnippetBatch]:
     """All batches: iterating over a stream ends with its epoch, training does not."""
     while True:
         yield from stream
-
-
-def _first_weights(network: AGAME, recipe: Recipe, weights_dir: Path | None, tell: Callable[[str], None]) -> str:
-    """Gives a network the weights that the recipe starts from, and says where they came from."""
-    if recipe.train.init_from is None:
-        origin = load_backbone(network, recipe.model.weights, weights_dir, tell)
-        return f"{origin.source} {origin.sha256}".strip()
-    checkpoint = open_checkpoint(Path(recipe.train.init_from), recipe.train.init_with)
-    load_weights(network, checkpoint.model, recipe.train.init_from)
-    tell(f"starting from {recipe.train.init_from} after step {checkpoint.step}")
-    return f"{recipe.train.init_from} after step {checkpoint.step}; {checkpoint.backbone}"
 
 
 def _say_nothing(line: str) -> None:

@@ -1,13 +1,17 @@
 """Everything that a run writes down while it trains: steps, events, and how every held-out sequence was segmented."""
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from vosdata.recipe import Recipe
+from vosdata.training.data import TrainingData
 from vosdata.training.history import History
 from vosdata.training.metrics_log import MetricsLog, StepLog, StepMetrics
-from vosdata.training.run_folder import METRICS_FILE, TENSORBOARD_DIR, VALIDATION_FILE
+from vosdata.training.ranks import Ranks
+from vosdata.training.run_folder import METRICS_FILE, TENSORBOARD_DIR, VALIDATION_FILE, begin_run
 from vosdata.training.tensorboard import TensorBoardLog
 from vosdata.training.validation import Validation
 
@@ -66,3 +70,27 @@ class RunLog:
         self._metrics.close()
         if self._board is not None:
             self._board.close()
+
+
+@contextmanager
+def opened_log(
+    out: Path, recipe: Recipe, step: int, ranks: Ranks, data: TrainingData, tell: Callable[[str], None]
+) -> Iterator[RunLog]:
+    """Claims the run folder, opens its files of figures where the run stands, and notes how it starts."""
+    begin_run(out, recipe, step)
+    log = RunLog(out, recipe, step)
+    try:
+        log.event(
+            step,
+            "start",
+            device=str(ranks.device),
+            num_ranks=ranks.num_ranks,
+            sets=data.weights,
+            held_out={one.folder: len(one.records) for one in data.held_out},
+        )
+        for folder, reason in data.left_out.items():
+            log.event(step, "left_out", set=folder, reason=reason)
+            tell(f"warning: {folder} is left out: {reason}")
+        yield log
+    finally:
+        log.close()
