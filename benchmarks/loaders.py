@@ -78,6 +78,9 @@ class Settings:
     workers: int
     count: int
     rounds: int
+    """Of the warm and the busy scenario."""
+    other_rounds: int
+    """Of the others, whose rounds take a whole epoch."""
     seconds: float
     repeats: int
     loaders: tuple[str, ...]
@@ -169,7 +172,7 @@ def measure_scenario(case: Case, scenario: str, settings: Settings, problems: di
         serve(settings.work, LATENCY_SECONDS) as url,
         started(able, case, settings, f"{url}/{case.name}" if scenario == "http" else None) as running,
     ):
-        for number in range(settings.rounds):
+        for number in range(settings.rounds if scenario == "warm" else settings.other_rounds):
             turn = list(running)[number % len(running) :] + list(running)[: number % len(running)]
             for name in turn:
                 if series[name].problem:
@@ -259,8 +262,9 @@ def measure_all(options: argparse.Namespace, work: Path) -> tuple[list[Series], 
         peers_python=other_environment(options.peers_env, HERE / "peers-requirements.txt", say),
         workers=max(2, detect().num_cores),
         count=60 if options.quick else 240,
-        rounds=2 if options.quick else 7,
-        seconds=1.0 if options.quick else 5.0,
+        rounds=2 if options.quick else 5,
+        other_rounds=1 if options.quick else 3,
+        seconds=1.0 if options.quick else 2.0,
         repeats=0 if options.quick else 2,
         loaders=("limit", "ours", *peers),
     )

@@ -17,6 +17,9 @@ from vosdata.streaming.snippet import Snippet
 from vosdata.streaming.transforms import resize_frame, resize_mask
 
 _MAX_SAMPLE_BYTES = 256 * 2**20
+_MIN_SNIPPETS = 200
+"""More than the caches hold, so that decoding alone has to fetch its bytes from memory as a stream does."""
+
 _NUM_STEPS = 6
 
 
@@ -56,9 +59,9 @@ class Sample:
 
 
 def take_sample(shard_set: ShardSet, stream: SnippetStream) -> Sample:
-    """Reads the bytes of the stream's first snippets, up to an epoch or a quarter of a gigabyte."""
+    """Reads the bytes of the stream's first snippets: an epoch, at least ``_MIN_SNIPPETS``, at most 256 MiB."""
     sample, num_bytes = Sample([], [], [], []), 0
-    for position in range(stream.epoch_size):
+    for position in range(max(stream.epoch_size, _MIN_SNIPPETS)):
         drawn: Snippet = stream.snippet(position)
         entry = shard_set.entry(drawn.record)
         for frame in drawn.frames:

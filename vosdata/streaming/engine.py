@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,6 +100,15 @@ class _Pending:
     def complete(self) -> bool:
         return self.num_finished == len(self.batch.positions)
 
+    @property
+    def error(self) -> BaseException | None:
+        """That of the first place that failed."""
+        return self.errors[min(self.errors)] if self.errors else None
+
+
+Deliver: TypeAlias = Callable[[RawBatch, BaseException | None], None]
+"""Receives a finished batch, with the error of its first place that failed."""
+
 
 class _Lease:
     """Stands for one use of a piece of memory; arrays that look into it keep it alive."""
@@ -165,8 +174,18 @@ class BatchMemory:
 class BatchQueue:
     """What the threads and the consumer share: batches in order, at most ``prefetch`` of them not yet handed over."""
 
-    def __init__(self, memory: Memory, schedule: Schedule, prefetch: int) -> None:
+    def __init__(self, memory: Memory, schedule: Schedule, prefetch: int, deliver: Deliver | None = None) -> None:
+        """Begins no batch yet.
+
+        Args:
+            memory: where batches are put.
+            schedule: which positions they hold.
+            prefetch: batches that may be begun and not yet handed over.
+            deliver: called with each batch, in order, by the decode thread that finishes it; no other thread has to
+                wake up for that. None: a consumer calls :meth:`next_batch`.
+        """
         self._memory = memory
+        self._deliver = deliver
         self._schedule = schedule
         self._prefetch = prefetch
         self._changed = threading.Condition()
@@ -211,6 +230,9 @@ class BatchQueue:
                 pending.errors[place] = error
             if pending.complete:
                 self._changed.notify_all()
+                while self._deliver is not None and self._pending and self._pending[0].complete:
+                    done = self._pending.popleft()
+                    self._deliver(done.batch, done.error)
 
     def next_batch(self) -> RawBatch:
         """The next batch, waiting until it is complete; raises the error of its first place that failed."""
@@ -221,8 +243,8 @@ class BatchQueue:
                 raise EngineClosedError("the engine is closed")
             done = self._pending.popleft()
             self._changed.notify_all()
-        if done.errors:
-            raise done.errors[min(done.errors)]
+        if done.error is not None:
+            raise done.error
         return done.batch
 
     def close(self) -> None:

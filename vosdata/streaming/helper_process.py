@@ -21,18 +21,18 @@ import pickle
 import select
 import struct
 import sys
-import threading
 import traceback
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shards.errors import VosDataError
-from vosdata.streaming.engine import BatchQueue, EngineClosedError, Filler, RawBatch, Schedule, start_threads
+from vosdata.streaming.engine import BatchQueue, Filler, RawBatch, Schedule, start_threads
 from vosdata.streaming.ring import RingLayout, map_ring
 
 PERMIT = struct.Struct("<I")
@@ -165,11 +165,10 @@ def _decode(pickled: bytes, orders: _Orders, memory: _RingMemory, answers: int) 
     del pickled
     gc.freeze()  # what is here now stays for good, so looking through it for garbage again and again is in vain
     _keep_to_one_thread()
-    queue = BatchQueue(memory, settings.schedule, memory.num_slots)
-    threads = start_threads(queue, settings.fillers)
-    threads.append(threading.Thread(target=_deliver, args=(queue, memory, answers), daemon=True))
+    deliver = partial(_deliver, memory=memory, answers=answers)
+    queue = BatchQueue(memory, settings.schedule, memory.num_slots, deliver)
     _answer(answers, READY, NO_SLOT, b"")
-    threads[-1].start()
+    threads = start_threads(queue, settings.fillers)
     while isinstance(order := orders.next_order(), int):
         memory.permitted.append(order)
         queue.wake()
@@ -187,22 +186,18 @@ def _keep_to_one_thread() -> None:
         cv2.setNumThreads(1)
 
 
-def _deliver(queue: BatchQueue, memory: _RingMemory, answers: int) -> None:
-    """Answers with the batches in order until the queue is closed; ends the process when that fails."""
+def _deliver(batch: RawBatch, error: BaseException | None, memory: _RingMemory, answers: int) -> None:
+    """Answers with a batch; ends the process when that fails."""
     try:
-        while True:
-            try:
-                keys = queue.next_batch().keys
-            except EngineClosedError:
-                return
-            except BaseException as error:  # a snippet's error, whatever it is, belongs to the consumer
-                _answer(answers, FAILED, memory.opened.popleft(), _pickled(error))
-            else:
-                _answer(answers, FILLED, memory.opened.popleft(), json.dumps(keys).encode())
+        slot = memory.opened.popleft()
+        if error is None:
+            _answer(answers, FILLED, slot, json.dumps(batch.keys).encode())
+        else:  # a snippet's error, whatever it is, belongs to the consumer
+            _answer(answers, FAILED, slot, _pickled(error))
     except BrokenPipeError:
         os._exit(0)  # the trainer is gone
-    except BaseException as error:
-        end_with(error, answers)
+    except BaseException as problem:
+        end_with(problem, answers)
 
 
 def end_with(error: BaseException, answers: int) -> NoReturn:
