@@ -69,14 +69,45 @@ def test_work_per_frame_is_that_of_the_published_layers(monkeypatch: pytest.Monk
 
 
 def test_the_benchmark_runs_on_a_cpu_at_a_tiny_size(tmp_path: Path) -> None:
-    command = [sys.executable, str(BENCHMARKS / "train_speed.py"), "--quick", "--device=cpu", f"--out={tmp_path}"]
+    precisions = ["float32", "bfloat16"]
+    command = [
+        sys.executable,
+        str(BENCHMARKS / "train_speed.py"),
+        "--quick",
+        "--device=cpu",
+        "--precision",
+        *precisions,
+    ]
+    command += ["--objects", "2", f"--out={tmp_path}"]
     printed = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout
     found = json.loads((tmp_path / "train_speed.json").read_text())
     assert str(tmp_path) not in json.dumps(found) + printed
-    assert [result["task"] for result in found["results"]] == ["train", "segment 5", "segment 1"]
+    expected = [(task, precision) for task in ("train", "segment 2", "video 1") for precision in precisions]
+    assert [(result["task"], result["precision"]) for result in found["results"]] == expected
     for result in found["results"]:
         assert len(result["ours"]) == len(result["plain"]) == 2
         assert min(result["ours"] + result["plain"]) > 0
-    assert all(0 <= share <= 1 for share in found["results"][0]["waited"])
-    assert found["machine"]["peak_tflops"] > 0
-    assert "| train | 2x3@48x64 |" in printed
+        assert len(result["waited"]) == (0 if result["task"] == "segment 2" else 2)
+        assert all(0 <= share <= 1 for share in result["waited"])
+        assert result["task"] == "video 1" or sum(result["shares"].values()) == pytest.approx(1)
+    assert all(found["machine"]["peak_tflops"][precision] > 0 for precision in precisions)
+    assert "| train | 2x3@48x64 | bfloat16 |" in printed
+
+
+def test_time_is_shared_out_by_what_takes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    from time_shares import KINDS, time_shares
+
+    maps, kernels = torch.rand(4, 64, 64, 64), torch.rand(64, 64, 3, 3, requires_grad=True)
+    side = torch.rand(1500, 1500)
+    only = {
+        "convolutions": lambda: torch.nn.functional.conv2d(maps, kernels.detach()),
+        "matrix products": lambda: side @ side,
+        "the rest": lambda: side.exp().sin(),
+        "their gradients": lambda: torch.nn.functional.conv2d(maps, kernels).sum().backward(),
+    }
+    assert only.keys() == {*KINDS, "the rest"}
+    for kind, work in only.items():
+        shares = time_shares(work, torch.device("cpu"))
+        assert shares[kind] > (0.2 if kind == "their gradients" else 0.8)
+        assert sum(shares.values()) == pytest.approx(1)
