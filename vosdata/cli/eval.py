@@ -44,8 +44,9 @@ def command(
     rule = find_protocol(protocol or usual_protocol(data))
     videos = open_dataset(data, split, rule.name)
     path, reason = chosen_checkpoint(checkpoint)
-    print(f"checkpoint: {path}{reason}", file=sys.stderr)
     model, _ = load_model(path, pick_device(device))
+    if reason:
+        print(f"checkpoint: {path}{reason}", file=sys.stderr)
     with tempfile.TemporaryDirectory(prefix="vosdata-eval-") as temporary:
         folder = out or Path(temporary) / "predictions"
         predict_all(model, videos, folder, rule.name)
