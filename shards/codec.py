@@ -40,18 +40,18 @@ def encode_jpeg(rgb: NDArray[np.uint8], quality: int = 95) -> bytes:
     """Encodes a picture as baseline JPEG with 4:2:0 chroma.
 
     Args:
-        rgb: ``uint8 (H, W, 3)``.
+        rgb: ``uint8 (H, W, 3)``, or ``(H, W, 4)`` of which the fourth channel does not matter.
         quality: 1..100.
 
     Raises:
         ValueError: shape, dtype or quality is out of range.
     """
-    if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or 0 in rgb.shape:
-        raise ValueError(f"a picture must be uint8 (H, W, 3), got {rgb.dtype} {rgb.shape}")
+    if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] not in (3, 4) or 0 in rgb.shape:
+        raise ValueError(f"a picture must be uint8 (H, W, 3) or (H, W, 4), got {rgb.dtype} {rgb.shape}")
     if not 1 <= quality <= 100:
         raise ValueError(f"JPEG quality must lie in 1..100, got {quality}")
     pixels = np.ascontiguousarray(rgb)
-    return bytes(simplejpeg.encode_jpeg(pixels, quality, "RGB", "420", False))
+    return bytes(simplejpeg.encode_jpeg(pixels, quality, "RGB" if rgb.shape[2] == 3 else "RGBX", "420", False))
 
 
 def image_suffix(data: ByteLike) -> str:

@@ -38,6 +38,8 @@ def add_effects(scene: Scene, config: SceneConfig) -> Scene:
         scene: a scene without effects.
         config: which effects there are and how strong.
     """
+    if not _has_effects(config):  # what would be drawn changes nothing, and drawing takes as long as a frame
+        return scene
     streams = ("light", "shadow", "shutter", "focus", "quality", "colours", "flicker", "waves")
     light, shadow, shutter, focus, quality, colours, flicker, waves = (
         generator(scene.seed, 0, scene.index, f"scene {name}") for name in streams
@@ -59,6 +61,12 @@ def add_effects(scene: Scene, config: SceneConfig) -> Scene:
         objects=objects,
     )
     return _focus(scene, focus, config)
+
+
+def _has_effects(config: SceneConfig) -> bool:
+    """Whether anything but geometry is drawn."""
+    strengths = config.light - 1, config.warmth, config.shadow, config.shutter, config.defocus, config.quality_loss
+    return any((*strengths, config.colour_jitter, config.flicker, config.deformation))
 
 
 def _draw_light(rng: np.random.Generator, config: SceneConfig) -> Light:

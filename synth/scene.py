@@ -44,7 +44,7 @@ still read and look as they did.
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, is_dataclass
 from typing import Any, Literal, TypeAlias
 
 from shards.errors import SourceError
@@ -247,8 +247,7 @@ class Scene:
 
     def to_json(self) -> dict[str, Any]:
         """The scene as JSON-serialisable data: equal keys and types for every scene, floats that survive exactly."""
-        values: dict[str, Any] = _lists(asdict(self))
-        return {"version": SCENE_VERSION, **values}
+        return {"version": SCENE_VERSION, **_plain(self)}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any] | str | bytes) -> "Scene":
@@ -283,11 +282,13 @@ def _read_object(values: Mapping[str, Any]) -> SceneObject:
     return SceneObject(**_curves(curves), waves=waves)
 
 
-def _lists(value: Any) -> Any:
-    """The same data with lists for tuples, as JSON has them."""
-    if isinstance(value, dict):
-        return {key: _lists(item) for key, item in value.items()}
-    return [_lists(item) for item in value] if isinstance(value, list | tuple) else value
+def _plain(value: Any) -> Any:
+    """The same data as JSON has it: a dict for each dataclass, lists for tuples."""
+    if isinstance(value, tuple):
+        return list(value) if isinstance(value[0], float) else [_plain(item) for item in value]
+    if is_dataclass(value):
+        return {name: _plain(getattr(value, name)) for name in value.__dataclass_fields__}
+    return value
 
 
 def _curves(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -53,8 +53,19 @@ def test_encoded_pictures_are_baseline_with_420_chroma_and_close_to_the_original
     assert len(encode_jpeg(picture, 50)) < len(data)
 
 
+def test_a_fourth_channel_changes_nothing() -> None:
+    picture = photo()
+    fourth = np.random.default_rng(0).integers(0, 256, (*picture.shape[:2], 1), np.uint8)
+    assert encode_jpeg(np.concatenate([picture, fourth], axis=2), 80) == encode_jpeg(picture, 80)
+
+
 def test_wrong_pictures_are_refused() -> None:
-    for wrong in (np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3), np.float32), np.zeros((0, 4, 3), np.uint8)):
+    for wrong in (
+        np.zeros((4, 4), np.uint8),
+        np.zeros((4, 4, 3), np.float32),
+        np.zeros((0, 4, 3), np.uint8),
+        np.zeros((4, 4, 2), np.uint8),
+    ):
         with pytest.raises(ValueError, match=r"uint8 \(H, W, 3\)"):
             encode_jpeg(wrong)
     with pytest.raises(ValueError, match="quality"):
