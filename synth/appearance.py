@@ -16,6 +16,9 @@ Image = NDArray[np.uint8]
 LIGHT_STEPS = 128
 """Gains of the light are multiples of 1 / 128, below 2."""
 
+COLOUR_STEPS = 128
+"""Gains of an object's colours are multiples of 1 / 128, below 2."""
+
 BRIGHTNESS_STEPS = 256
 """Brightness of objects is a multiple of 1 / 256."""
 
@@ -43,15 +46,20 @@ def picture_of(pixels: Image, sprite: Sprite, pad: int = 0) -> Picture:
     return Picture(pixels, np.array([width / sprite.size[1], height / sprite.size[0]]), pad)
 
 
+def colour_gains(item: SceneObject) -> NDArray[np.float64]:
+    """Gains of an object's red, green and blue: ``float64 (3,)``, multiples of 1 / 128."""
+    gains: NDArray[np.float64] = np.rint(COLOUR_STEPS * np.array([item.red, item.green, item.blue])) / COLOUR_STEPS
+    return np.clip(gains, 0.0, 255 / COLOUR_STEPS)
+
+
 def tinted(pixels: Image, item: SceneObject) -> Image:
     """Premultiplied pixels with their colours multiplied by the object's gains; no colour exceeds its alpha."""
-    gains = np.array([item.red, item.green, item.blue])
-    if (gains == 1).all():
+    steps = np.append(colour_gains(item) * COLOUR_STEPS, COLOUR_STEPS).astype(np.uint8)
+    if (steps == COLOUR_STEPS).all():
         return pixels
-    table = np.arange(256, dtype=np.uint8)[None, :, None].repeat(4, axis=2)
-    table[0, :, :3] = np.clip(np.rint(np.arange(256)[:, None] * gains), 0, 255)
-    colours = np.asarray(cv2.LUT(pixels, table), np.uint8)
-    if (gains <= 1).all():
+    factors = np.full(pixels.shape[:2], steps.view(np.uint32)[0]).view(np.uint8).reshape(pixels.shape)
+    colours = np.asarray(cv2.multiply(pixels, factors, scale=1 / COLOUR_STEPS), np.uint8)
+    if (steps <= COLOUR_STEPS).all():
         return colours
     alpha = cv2.extractChannel(pixels, 3)
     return np.asarray(cv2.min(colours, cv2.merge((alpha, alpha, alpha, alpha))), np.uint8)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from shards.errors import BadFileError, SourceError
 from shards.rng import generator
-from synth.bank import PictureBank, Sprite
+from synth.bank import SILHOUETTE_CELLS, PictureBank, Sprite
 from synth.config import SceneConfig, SynthConfig
 from synth.effects import add_effects
 from synth.geometry import Maps, apply, camera_maps, compose, invert, object_maps
@@ -326,9 +326,12 @@ def _take_out(rng: np.random.Generator, stage: _Stage, entry: _Placed, may_enter
     x, y = inside.mean(axis=0)
     borders = np.array([x, stage.width - x, y, stage.height - y])
     angle = math.radians((180.0, 0.0, 270.0, 90.0)[int(borders.argmin())] + aslant)
+    # Points are half a cell from the edge at most; waves and a trembling hand move it a little further.
+    spare = max(entry.item.size) * (1 / SILHOUETTE_CELLS + config.deformation) + config.camera_shake
     for distance in np.arange(0.02, FARTHEST_OUT + 0.01, 0.02):
         moved = _moved(stage, entry, distance * out * math.cos(angle), distance * out * math.sin(angle))
-        if not _inside(apply(compose(stage.camera_maps, moved.maps), entry.sprite.points)[when], stage.frame).any():
+        points = apply(compose(stage.camera_maps, moved.maps), entry.sprite.points)[when]
+        if not _inside(points + spare, (stage.height + 2 * spare, stage.width + 2 * spare)).any():
             return moved
     return entry
 

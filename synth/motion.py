@@ -31,8 +31,8 @@ def make_curve(values: NDArray[np.float64] | float) -> Curve:
     Args:
         values: ``float64 (K,)`` control values or one number.
     """
-    rounded = tuple(round(float(value), DECIMALS) + 0.0 for value in np.atleast_1d(values))  # + 0.0: no minus zero
-    return rounded[:1] if len(set(rounded)) == 1 else rounded
+    rounded = (np.round(np.atleast_1d(values), DECIMALS) + 0.0).tolist()  # + 0.0: no minus zero
+    return tuple(rounded[:1]) if min(rounded) == max(rounded) else tuple(rounded)
 
 
 def spline_basis(num_control: int, times: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -87,7 +87,11 @@ def frame_moments(num_frames: int) -> Moments:
 
 def control_times() -> NDArray[np.float64]:
     """Times at which a law is sampled for its control values (Greville abscissae): straight lines come out exact."""
-    return (np.arange(NUM_CONTROL) - 1.0) / (NUM_CONTROL - 3)
+    return _CONTROL_TIMES
+
+
+_CONTROL_TIMES = (np.arange(NUM_CONTROL) - 1.0) / (NUM_CONTROL - 3)
+_CONTROL_TIMES.setflags(write=False)
 
 
 def glide(change: float) -> NDArray[np.float64]:

@@ -129,6 +129,11 @@ class Backdrop:
     smears: tuple[Smear, ...]
     """T smears along those ways."""
 
+    @property
+    def stands_still(self) -> bool:
+        """Whether all frames show the same of it."""
+        return bool((self.maps == self.maps[0]).all())
+
 
 def place_background(scene: Scene, sprite: Sprite, size: Size, camera: Maps, exposure: Exposure) -> Backdrop:
     """Makes the background ready.

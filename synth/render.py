@@ -115,6 +115,7 @@ class Renderer:
         self.moments = frame_moments(num_frames)
         self.pipelines = pipelines
         self._canvas: Image = np.empty((*size, 4), np.uint8)
+        self._behind: Image = np.empty((*size, 4), np.uint8)
         self._light: Image = np.empty((*size, 4), np.uint8)
         self._one_channel: Image = np.empty(size[0] * size[1], np.uint8)
         self._scratch: Image = np.empty(0, np.uint8)
@@ -137,8 +138,14 @@ class Renderer:
         whole = np.zeros((num_frames, len(layers), height, width), np.bool_) if amodal else None
         frames = np.empty((num_frames, height, width, 3), np.uint8)
         masks = np.zeros((num_frames, height, width), np.uint8)
+        still = backdrop.stands_still
         for t in range(num_frames):
-            self._draw_background(backdrop, t)
+            if t == 0 or not still:
+                self._draw_background(backdrop, t)
+                if still:
+                    np.copyto(self._behind, self._canvas)
+            else:
+                np.copyto(self._canvas, self._behind)
             for number in order[t, ::-1].tolist():
                 self._draw_object(layers[number], t, masks[t], None if whole is None else whole[t, number])
             self._finish(light[t], frames[t])

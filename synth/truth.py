@@ -51,7 +51,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shards.errors import BadFileError
-from synth.appearance import LIGHT_STEPS, brightness_gains, light_gains
+from synth.appearance import LIGHT_STEPS, brightness_gains, colour_gains, light_gains
 from synth.bank import SOLID, Sprite
 from synth.deform import Bend, bends
 from synth.geometry import Maps, apply, compose, invert
@@ -294,7 +294,7 @@ def _light(scene: Scene, num_frames: int) -> dict[str, Any]:
     moments = frame_moments(num_frames)
     return {
         "light": (light_gains(scene.light, moments)[:, :3] / LIGHT_STEPS).tolist(),
-        "colours": [[item.red, item.green, item.blue] for item in scene.objects],
+        "colours": [colour_gains(item).tolist() for item in scene.objects],
         "brightness": [brightness_gains(item, moments).tolist() for item in scene.objects],
         "shadow": scene.shadow.strength,
     }

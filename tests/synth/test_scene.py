@@ -189,7 +189,7 @@ def test_every_object_is_seen_in_the_first_frame_and_mostly_in_the_frame() -> No
 def test_copying_the_first_mask_forward_does_badly() -> None:
     renderer = Renderer(PictureBank(Blobs(), Walls()), SIZE, 8)
     overlaps = []
-    for scene in scenes():
+    for scene in scenes(config=STAYING):
         masks = renderer.render(scene).masks
         for item in scene.objects:
             first = masks[0] == item.id
