@@ -9,11 +9,12 @@ configuration, which a set stores as any other, so the target is not needed to m
     area        scene.area: both ends follow the lower and the upper half of the sample
     speed       scene.displacement likewise; acceleration, sway, camera_pan and camera_shake grow and shrink together
     scale       scene.scale_change and camera_zoom grow and shrink together
-    occlusion   first_visible and in_frame, enter, leave and come_back: more or less of what they allow, together
+    occlusion   first_visible and in_frame allow more or less, as objects are more or less hidden; enter, leave and
+                come_back follow the share of objects that are gone for a time
 """
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,9 @@ HEIGHT = 120
 
 FIT_SEED, REPORT_SEED = 1, 2
 """Seeds of the scenes that are fitted on and of those that the report is about."""
+
+GONE = 0.95
+"""From this share on that goes missing, an object counts as gone."""
 
 _DIGITS = 4
 """Digits that a fitted value keeps."""
@@ -100,8 +104,11 @@ class _Knobs:
     scale: float
     """Factor on the logarithms of scale_change and camera_zoom."""
 
-    occlusion: float
-    """Factor on what may be out of sight, and on the probabilities of leaving it."""
+    hidden: float
+    """Factor on the shares of an object that need not be seen."""
+
+    away: float
+    """Factor on the probabilities of being out of the frame for a time."""
 
 
 Progress = Callable[[int, int], None]
@@ -183,7 +190,7 @@ def _fit_count(counts: NDArray[np.float64]) -> tuple[int, int]:
 
 def _first_knobs(scene: SceneConfig) -> _Knobs:
     low, high = np.log(scene.area).tolist()
-    return _Knobs((low, high), scene.displacement, motion=1.0, scale=1.0, occlusion=1.0)
+    return _Knobs((low, high), scene.displacement, motion=1.0, scale=1.0, hidden=1.0, away=1.0)
 
 
 def _turn(knobs: _Knobs, found: Statistics, target: Statistics, num_frames: int) -> _Knobs:
@@ -191,13 +198,15 @@ def _turn(knobs: _Knobs, found: Statistics, target: Statistics, num_frames: int)
     steps = max(1, num_frames - 1)
     area = np.array(knobs.area) + _halves(target.area) - _halves(found.area)
     way = np.array(knobs.displacement) + 0.7 * steps * (_halves(target.speed) - _halves(found.speed))
-    return replace(
-        knobs,
+    gone, wanted_gone = found.occlusion > GONE, target.occlusion > GONE
+    hidden = _ratio(_middle(target.occlusion[~wanted_gone]), _middle(found.occlusion[~gone]))
+    return _Knobs(
         area=_ordered(area, np.log(1e-4), 0.0),
         displacement=_ordered(way, 0.0, 2.0),
-        motion=min(3.0, knobs.motion * _ratio(target.speed, found.speed) ** 0.5),
-        scale=min(50.0, knobs.scale * _ratio(target.scale, found.scale)),
-        occlusion=min(10.0, knobs.occlusion * _ratio(target.occlusion, found.occlusion)),
+        motion=min(3.0, knobs.motion * _ratio(_middle(target.speed), _middle(found.speed)) ** 0.5),
+        scale=min(50.0, knobs.scale * _ratio(_middle(target.scale), _middle(found.scale))),
+        hidden=min(10.0, knobs.hidden * hidden),
+        away=min(10.0, knobs.away * _ratio(float(wanted_gone.mean()), float(gone.mean()))),
     )
 
 
@@ -209,11 +218,17 @@ def _halves(sample: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.array([sample[:middle].mean(), sample[-middle:].mean()])
 
 
-def _ratio(wanted: NDArray[np.float64], found: NDArray[np.float64]) -> float:
-    """Ratio of two means, at most a factor of two in one round; 1 when there is nothing to compare."""
-    if not len(wanted) or not len(found):
+def _middle(sample: NDArray[np.float64]) -> float | None:
+    """Mean of an ascending sample without its lowest and highest tenth, which far-off values hardly move."""
+    cut = len(sample) // 10
+    return float(sample[cut : len(sample) - cut].mean()) if len(sample) else None
+
+
+def _ratio(wanted: float | None, found: float | None) -> float:
+    """How much more of something is wanted than found, at most a factor of two in one round; 1 when one is unknown."""
+    if wanted is None or found is None:
         return 1.0
-    return float(np.clip((wanted.mean() + 1e-6) / (found.mean() + 1e-6), 0.5, 2.0))
+    return float(np.clip((wanted + 1e-6) / (found + 1e-6), 0.5, 2.0))
 
 
 def _ordered(ends: NDArray[np.float64], low: float, high: float) -> tuple[float, float]:
@@ -238,9 +253,9 @@ def _turned(config: SynthConfig, knobs: _Knobs | None, fixed: Collection[str]) -
     for key in _MOTION_KEYS:
         values[key] = _rounded(min(_LIMITS[key], getattr(scene, key) * knobs.motion))
     for key in _VISIBLE_KEYS:
-        values[key] = _rounded(max(0.0, 1.0 - (1.0 - getattr(scene, key)) * knobs.occlusion))
+        values[key] = _rounded(max(0.0, 1.0 - (1.0 - getattr(scene, key)) * knobs.hidden))
     for key in _AWAY_KEYS:
-        values[key] = _rounded(min(1.0, getattr(scene, key) * knobs.occlusion))
+        values[key] = _rounded(min(1.0, getattr(scene, key) * knobs.away))
     kept = {key: value for key, value in values.items() if f"scene.{key}" not in fixed}
     return SynthConfig.model_validate({**config.model_dump(), "scene": {**scene.model_dump(), **kept}})
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from vosdata.cli.building import EngineOption, NumTasksOption, TaskIdOption, parse_building
+from vosdata.cli.matching import fit_config, fixed_keys
 from vosdata.cli.options import parse_size
 from vosdata.cli.stored_scenes import (
     check_nothing_else,
@@ -80,6 +81,15 @@ def command(
             show_default=False,
         ),
     ] = None,
+    match: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="SHARDS",
+            help="Fit object count, area, speed, change of scale and occlusion to a real shard set, from the preset "
+            "on; keys named by --set stay. A page beside --out shows histograms of target, before and after.",
+            show_default=False,
+        ),
+    ] = None,
     seed: Annotated[
         int | None, typer.Option(help="Another seed gives other videos. [default: 0]", show_default=False)
     ] = None,
@@ -122,6 +132,7 @@ def command(
       vosdata synth --n 100 --objects builtin --backgrounds builtin --out synthvos
       vosdata synth --n 10000 --objects raw/MSRA10K --backgrounds raw/VOCdevkit --preset hard --set scene.tilt=20
       vosdata synth --n 1000000 --out /shared/synthvos --num-tasks 64 --task-id $SLURM_ARRAY_TASK_ID
+      vosdata synth --n 10000 --match data/shards/davis2017-train
       vosdata synth --n 10000 --out scenes.parquet
       vosdata synth --from scenes.parquet --size 480x864 --frames 14 --out large
       vosdata synth --from synthvos/dataset.json --objects raw/MSRA10K --backgrounds raw/VOCdevkit --out again
@@ -156,6 +167,8 @@ def command(
     if stored is not None:
         n = len(stored) if n is None else n
         objects, backgrounds = sources_of(stored, objects, backgrounds)
+    if match is not None and scenes is not None:
+        raise typer.BadParameter("--match says how scenes are drawn; those of --from are drawn already")
     kinds = _parse_truth(truth)
     building = parse_building(engine, workers, num_tasks, task_id)
     if device != "cpu":
@@ -165,6 +178,11 @@ def command(
     object_source, background_source = _open_sources(base / "raw", objects, backgrounds)
     if stored is not None:
         say_what_differs(stored, object_source, background_source)
+    target = out or base / "shards" / "synthvos"
+    if match is not None:
+        fixed = fixed_keys(overrides, objects_per_video)
+        page = target.resolve().with_name(f"{target.resolve().name}.match.html")
+        config = fit_config(match, config, object_source, fixed, page)
     sources = object_source, background_source
     if description is not None:
         plan = description.plan(*sources, on_bad=on_bad)
@@ -181,7 +199,7 @@ def command(
             raise typer.BadParameter("--engine and --num-tasks go with videos; a file of scenes is written at once")
         write_scene_file(plan, out)
         return
-    report = building.build(plan, out or base / "shards" / "synthvos", "videos")
+    report = building.build(plan, target, "videos")
     if report is not None:
         _print_summary(report, time.monotonic() - start)
 
