@@ -36,37 +36,31 @@ def add_effects(scene: Scene, config: SceneConfig) -> Scene:
 
     Args:
         scene: a scene without effects.
-        config: which effects there are and how strong.
+        config: which effects there are and how strong. Nothing is drawn for those that are off, which takes time.
     """
-    if not _has_effects(config):  # what would be drawn changes nothing, and drawing takes as long as a frame
-        return scene
-    streams = ("light", "shadow", "shutter", "focus", "quality", "colours", "flicker", "waves")
-    light, shadow, shutter, focus, quality, colours, flicker, waves = (
-        generator(scene.seed, 0, scene.index, f"scene {name}") for name in streams
-    )
-    objects = tuple(
-        replace(
-            _with_colours(item, colours, config),
-            brightness=make_curve(1.0 + wander(flicker, config.flicker)),
-            waves=_draw_waves(waves, config),
-        )
-        for item in scene.objects
-    )
-    scene = replace(
+
+    def stream(name: str) -> np.random.Generator:
+        return generator(scene.seed, 0, scene.index, f"scene {name}")
+
+    lit = replace(
         scene,
-        light=_draw_light(light, config),
-        shadow=_draw_shadow(shadow, config),
-        shutter=_rounded(shutter.uniform(0.0, config.shutter)),
-        quality_loss=int(quality.integers(0, config.quality_loss + 1)),
-        objects=objects,
+        light=_draw_light(stream("light"), config) if config.light > 1 or config.warmth else Light(),
+        shadow=_draw_shadow(stream("shadow"), config) if config.shadow and config.shadow_strength else Shadow(),
+        shutter=_rounded(stream("shutter").uniform(0.0, config.shutter)) if config.shutter else 0.0,
+        quality_loss=int(stream("quality").integers(0, config.quality_loss + 1)) if config.quality_loss else 0,
     )
-    return _focus(scene, focus, config)
-
-
-def _has_effects(config: SceneConfig) -> bool:
-    """Whether anything but geometry is drawn."""
-    strengths = config.light - 1, config.warmth, config.shadow, config.shutter, config.defocus, config.quality_loss
-    return any((*strengths, config.colour_jitter, config.flicker, config.deformation))
+    objects = scene.objects
+    if config.colour_jitter:
+        rng = stream("colours")
+        objects = tuple(_with_colours(item, rng, config) for item in objects)
+    if config.flicker:
+        rng = stream("flicker")
+        objects = tuple(replace(item, brightness=make_curve(1.0 + wander(rng, config.flicker))) for item in objects)
+    if config.deformation:
+        rng = stream("waves")
+        objects = tuple(replace(item, waves=_draw_waves(rng, config)) for item in objects)
+    lit = replace(lit, objects=objects)
+    return _focus(lit, stream("focus"), config) if config.defocus and config.defocus_blur else lit
 
 
 def _draw_light(rng: np.random.Generator, config: SceneConfig) -> Light:
@@ -79,7 +73,7 @@ def _draw_shadow(rng: np.random.Generator, config: SceneConfig) -> Shadow:
     present, strength = rng.random() < config.shadow, config.shadow_strength * rng.uniform(0.4, 1.0)
     angle = math.radians(rng.uniform(10.0, 170.0))
     distance, softness = rng.uniform(*SHADOW_OFFSETS), rng.uniform(*SHADOW_SOFTNESS)
-    if not present or strength == 0:
+    if not present:
         return Shadow()
     offset = _rounded(distance * math.cos(angle)), _rounded(distance * math.sin(angle))
     return Shadow(_rounded(strength), *offset, _rounded(softness))
@@ -93,8 +87,7 @@ def _with_colours(item: SceneObject, rng: np.random.Generator, config: SceneConf
 def _draw_waves(rng: np.random.Generator, config: SceneConfig) -> tuple[Wave, ...]:
     total = rng.uniform(0.0, config.deformation)
     share = rng.uniform(0.3, 0.7)
-    waves = tuple(_draw_wave(rng, total * part) for part in (share, 1.0 - share))
-    return waves if total else (Wave(),)
+    return tuple(_draw_wave(rng, total * part) for part in (share, 1.0 - share))
 
 
 def _draw_wave(rng: np.random.Generator, amplitude: float) -> Wave:
@@ -113,7 +106,7 @@ def _focus(scene: Scene, rng: np.random.Generator, config: SceneConfig) -> Scene
     """Blurs the background, and objects by how far they are between the end of the depth of field and it."""
     shallow, blur = rng.random() < config.defocus, config.defocus_blur * rng.uniform(0.3, 1.0)
     end = rng.uniform(*FOCUS_DEPTHS)
-    if not shallow or blur == 0:
+    if not shallow:
         return scene
     ranked = sorted(scene.objects, key=lambda item: item.depth[0])
     places = {item.id: rank / len(ranked) for rank, item in enumerate(ranked)}
