@@ -77,7 +77,8 @@ def command(
         Literal["paper", "rich", "hard"] | None,
         typer.Option(
             help="Scenes: 'paper' moves cutouts straight over a still photograph, nothing more; 'rich' adds turning, "
-            "resizing, bent paths and a moving camera; 'hard' is faster, smaller and more hidden. [default: rich]",
+            "resizing, bending, a moving camera, light, shadows, blur and compression; 'hard' is faster, smaller, more "
+            "hidden and worse to see. [default: rich]",
             show_default=False,
         ),
     ] = None,

@@ -6,7 +6,6 @@ same pipeline parameters for all of its frames and masks.
 
 import hashlib
 import json
-import os
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -157,8 +156,6 @@ def open_augmentation(spec: Any, num_frames: int) -> Augmentation:
 
 
 def _albumentations() -> Any:
-    """The only place that imports albumentations, which asks the network for newer versions unless told not to."""
-    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
-    import albumentations
+    from synth.pipelines import import_albumentations  # the one place that imports it
 
-    return albumentations
+    return import_albumentations()
