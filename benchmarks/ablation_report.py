@@ -23,8 +23,9 @@ PAPER = {
 }
 """Table 1 of the A-GAME paper: version, G, J seen, J unseen on YouTube-VOS, in percent."""
 BASELINES = {
-    "nearest_trained": "Nearest neighbour, the full model's backbone",
-    "nearest_untrained": "Nearest neighbour, untrained backbone",
+    "nearest_deep": "Nearest neighbour, last level",
+    "nearest": "Nearest neighbour, all levels",
+    "nearest_untrained": "Nearest neighbour, untrained",
     "copy": "First mask copied",
 }
 
@@ -70,7 +71,9 @@ def _markdown(results: Sequence[dict[str, Any]], exams: Sequence[Exam], facts: d
     yield (
         "J is a fraction; the paper's G is a percentage, the mean of J and F over seen and unseen classes of "
         "YouTube-VOS. ± is the 95 % interval of the mean over seeds (Student's t); changes are paired by seed "
-        "(the copied first mask has none and is the same for all). The intervals say nothing of other videos."
+        "(the copied first mask has none and is the same for all). Nearest neighbours: each pixel takes the label of "
+        "the first frame's most similar one, in features of the full model's backbone (last level, stride 16; all "
+        "levels, stride 4) or of all levels of an untrained one. The intervals say nothing of other videos."
     )
     yield ""
     for exam in exams:

@@ -75,8 +75,10 @@ def _baselines(trained: list[Trained], folder: Path) -> Iterator[Contender]:
     for one in trained:
         if one.arm == FULL:
             last, home = one.recipes[-1], folder / f"{FULL}-seed{one.seed}"
-            yield NearestNeighbour("nearest_trained", one.seed, last, stage_folder(home, len(one.recipes)))
-            yield NearestNeighbour("nearest_untrained", one.seed, last, None)
+            run = stage_folder(home, len(one.recipes))
+            yield NearestNeighbour("nearest_deep", one.seed, last, run, all_levels=False)
+            yield NearestNeighbour("nearest", one.seed, last, run, all_levels=True)
+            yield NearestNeighbour("nearest_untrained", one.seed, last, None, all_levels=True)
 
 
 if __name__ == "__main__":

@@ -73,7 +73,7 @@ SCALES = {
         # Pairs of frames first: from scratch, more is learned from more snippets than from longer ones.
         (
             Stage(("data.frames=2", "data.gap=[1, 3]", "train.batch=12"), 1200),
-            Stage(("data.frames=4", "data.gap=[1, 2]", "train.batch=6", "train.learning_rate=1.0e-3"), 400),
+            Stage(("data.frames=4", "data.gap=[1, 2]", "train.batch=6", "train.learning_rate=1.0e-3"), 300),
         ),
         epoch_size=400,
         num_synthetic=1000,

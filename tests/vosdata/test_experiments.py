@@ -143,19 +143,21 @@ def test_a_failed_training_is_reported_and_counts_in_no_mean(
     assert list(experiment.values(results, "full", "alpha", "J")) == [0]
 
 
-def test_nearest_neighbours_find_what_only_moved() -> None:
+# The last level of a random network knows where the border is, so only what stays is found in it.
+@pytest.mark.parametrize(("all_levels", "distance"), [(True, 32), (True, 0), (False, 0)])
+def test_nearest_neighbours_find_what_looks_the_same(all_levels: bool, distance: int) -> None:
     from nearest_neighbour import NearestNeighbourSegmenter
 
     model = AGAME(load_recipe("smoke", ["model.backbone_width=8"]).model.config())
     frame = np.full((64, 96, 3), 40, np.uint8)
     frame[:, ::8] = 60
     moved, mask = frame.copy(), np.zeros((64, 96), np.uint8)
-    frame[16:40, 8:40], moved[16:40, 40:72] = (230, 30, 30), (230, 30, 30)
+    frame[16:40, 8:40], moved[16:40, 8 + distance : 40 + distance] = (230, 30, 30), (230, 30, 30)
     mask[16:40, 8:40] = 5
-    segmenter = NearestNeighbourSegmenter(model)
+    segmenter = NearestNeighbourSegmenter(model, all_levels)
     assert not segmenter.step(frame).any()
     segmenter.step(frame, mask)
-    truth, found = np.roll(mask, 32, 1) == 5, segmenter.step(moved) == 5
+    truth, found = np.roll(mask, distance, 1) == 5, segmenter.step(moved) == 5
     assert (truth & found).sum() / (truth | found).sum() > 0.6
     assert set(np.unique(segmenter.step(moved))) == {0, 5}
 
@@ -196,7 +198,7 @@ def test_the_ablation_table_stands_beside_the_papers_and_says_what_disagrees(tmp
     assert "First mask copied" in text
     assert '{"scene": {"area": [0.1, 0.2]}}' in text
     assert "/somewhere" not in (tmp_path / "agame_ablation.json").read_text()
-    assert (tmp_path / "agame_ablation.svg").read_text().count("<circle") == 3 * (len(PAPER) + 2) + 1
+    assert (tmp_path / "agame_ablation.svg").read_text().count("<circle") == 3 * (len(PAPER) + len(BASELINES) - 1) + 1
 
 
 def test_the_effect_table_compares_arms_seed_by_seed(tmp_path: Path) -> None:
