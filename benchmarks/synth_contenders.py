@@ -32,6 +32,7 @@ from shards.build import make_shard
 from shards.codec import encode_jpeg
 from shards.manifest import ShardInfo
 from shards.masks import DAVIS_PALETTE, encode_mask
+from shards.memory import keep_freed_memory
 from shards.types import Record
 from shards.workspace import Workspace
 from synth.bank import PictureBank
@@ -300,6 +301,7 @@ class Workers:
 
 
 def _serve(end: Connection, case: Case, sources: Sources, worker: int, folder: Path) -> None:
+    keep_freed_memory()  # as in the processes of the command; it speeds all contenders up
     work = Work(case, sources, worker, folder)
     end.send((0, 0.0))
     while True:

@@ -13,6 +13,7 @@ from multiprocessing.connection import wait as wait_for_handles
 from shards.engine import Job
 from shards.errors import ShardError
 from shards.making import make_shard
+from shards.memory import keep_freed_memory
 from shards.plan import ShardPlan
 from shards.workspace import Workspace
 
@@ -87,6 +88,7 @@ class ProcessEngine:
 
 def _start_worker() -> None:
     """Leaves Ctrl-C to the parent, and dies with it: a pool's workers would otherwise wait for work forever."""
+    keep_freed_memory()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_die_with_parent, name="die-with-parent", daemon=True).start()
 
