@@ -75,7 +75,7 @@ class Bench:
         """Frames per second of each part."""
         videos, frames = self.options.videos, self.options.frames
         scenes = self.scenes(0, videos)
-        renderer = TorchRenderer(self.bank, self.size, self.device)
+        renderer = TorchRenderer(self.bank, self.size, self.device, compiled=self.options.compile)
         one_core = Renderer(self.bank, self.size, frames)
         some = scenes[: max(1, videos // 8)]
         chosen = [range(frames)] * videos
@@ -118,7 +118,7 @@ class Bench:
             epoch_size=10_000,
         )
         scenes = self.scenes(0, batch)
-        renderer = TorchRenderer(self.bank, self.size, self.device)
+        renderer = TorchRenderer(self.bank, self.size, self.device, compiled=self.options.compile)
         renderer.render(scenes, frames)
         with stream:
             run = Run(recipe, work, Ranks(0, 1, self.device), stream, AGAME(recipe.model.config()), "none")
@@ -140,6 +140,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--videos", type=int, default=64, help="in a batch")
     parser.add_argument("--preset", choices=list(PRESETS), default="rich")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--compile", action="store_true", help="let torch.compile make a kernel of the looking up")
     parser.add_argument("--step", action="store_true", help="also measure a training step")
     parser.add_argument("--quick", action="store_true", help="a tiny network, few tiny videos, one round")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "render_speed.json")
@@ -156,6 +157,7 @@ def main() -> None:
     facts["torch_threads"] = torch.get_num_threads()
     del facts["peers"]
     asked = {"size": list(bench.size), "frames": options.frames, "videos": options.videos, "preset": options.preset}
+    asked["compiled"] = options.compile
     results: dict[str, Any] = {"machine": facts, "asked": asked, "rendering": bench.rendering()}
     if options.step:
         with tempfile.TemporaryDirectory(prefix="vosdata-bench-") as work:

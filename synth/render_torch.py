@@ -203,6 +203,7 @@ class TorchRenderer:
         *,
         pipelines: Pipelines | None = None,
         max_bytes: int | None = None,
+        compiled: bool = False,
     ) -> None:
         """Readies the device.
 
@@ -212,10 +213,13 @@ class TorchRenderer:
             device: where to render, ``"cuda"`` or ``"cpu"``.
             pipelines: what pictures go through first. Every scene's pictures then are its own, and are sent for it.
             max_bytes: bound of the memory for resident pictures, see :class:`ResidentPictures`.
+            compiled: let ``torch.compile`` make one kernel of the looking up, which takes most of the time. The first
+                batch then takes about half a minute; it needs a compiler (Triton on CUDA, C++ on CPUs).
         """
         self.size = size
         self.device = torch.device(device)
         self.pictures = ResidentPictures(bank, self.device, pipelines, max_bytes)
+        self._look_up: Callable[..., Tensor] = torch.compile(_look_up, dynamic=True) if compiled else _look_up
 
     def render(
         self, scenes: Sequence[Scene], num_frames: int, chosen: Sequence[Sequence[int]] | None = None
@@ -237,7 +241,7 @@ class TorchRenderer:
         pixels = self.pictures.send(layout.jobs.num_pixels)
         _make_pictures(pixels, layout.jobs)
         shape = (layout.num_videos, layout.num_frames, *self.size)
-        drawing = _Drawing(self.size, pixels, math.prod(shape))
+        drawing = _Drawing(self.size, pixels, math.prod(shape), self._look_up)
         drawing.lay(layout.ground, is_ground=True)
         for rank in layout.ranks:
             drawing.lay(rank.shadows)
@@ -278,9 +282,10 @@ class _Places:
 class _Drawing:
     """Frames while they are drawn, from far to near."""
 
-    def __init__(self, size: tuple[int, int], pixels: Tensor, num_pixels: int) -> None:
-        """Empty frames of ``num_pixels`` pixels in all, to be drawn from resident ``pixels``."""
+    def __init__(self, size: tuple[int, int], pixels: Tensor, num_pixels: int, look_up: Callable[..., Tensor]) -> None:
+        """Empty frames of ``num_pixels`` pixels in all, to be drawn from resident ``pixels`` by :func:`_look_up`."""
         self._size = size
+        self._look_up = look_up
         self._pixels = pixels
         self._canvas = torch.empty((num_pixels, 4), dtype=torch.uint8, device=pixels.device)
         self.masks = torch.zeros(num_pixels, dtype=torch.uint8, device=pixels.device)
@@ -292,7 +297,7 @@ class _Drawing:
             return
         device = self._pixels.device
         outer = _Places(layer.outer, device)
-        sharp = above = _look_up(self._pixels, layer, outer, is_ground)
+        sharp = above = self._warped(layer, outer, is_ground)
         at = outer
         if layer.steps.any():
             at = _Places(layer.inner, device)
@@ -316,7 +321,14 @@ class _Drawing:
         """Lets a layer own the pixels where it is solid, without drawing it."""
         if layer is not None:
             places = _Places(layer.outer, self._pixels.device)
-            self._let_own(layer, places, places.in_frames(self._size), _look_up(self._pixels, layer, places))
+            self._let_own(layer, places, places.in_frames(self._size), self._warped(layer, places))
+
+    def _warped(self, layer: Layer, places: _Places, mirrored: bool = False) -> Tensor:
+        """A layer's pictures in its outer boxes: ``float32 (P, 4)``."""
+        device = self._pixels.device
+        slot, back = _send(layer.slot, device), _send(layer.back.astype(np.float32), device)
+        waves = _send(layer.waves.astype(np.float32), device)
+        return self._look_up(self._pixels, slot, back, waves, places.box, places.x, places.y, mirrored)
 
     def _let_own(self, layer: Layer, places: _Places, place: Tensor, sharp: Tensor) -> None:
         if not layer.ids.any():
@@ -353,20 +365,32 @@ def _smear(picture: Tensor, places: _Places, layer: Layer) -> Tensor:
     return picture
 
 
-def _look_up(pixels: Tensor, layer: Layer, places: _Places, mirrored: bool = False) -> Tensor:
-    """What a layer's pictures show at places of its outer boxes: ``float32 (P, 4)``, whole numbers."""
-    device, box = pixels.device, places.box
-    slot = _send(layer.slot, device)[box]
-    # Positions are rounded as OpenCV 5.0 rounds them in cv2.warpAffine: the map to float32, a row's part of the sum
-    # (b y, then + c) to float32, and a x is added in one rounding (a fused multiply-add; here in float64).
-    a, b, c, d, e, f = _send(layer.back.astype(np.float32), device)[box].unbind(-1)
-    u = torch.addcmul((b * places.y + c).double(), a.double(), places.x.double()).float()
-    v = torch.addcmul((e * places.y + f).double(), d.double(), places.x.double()).float()
-    for wave in _send(layer.waves.astype(np.float32), device).unbind(1):
+def _look_up(
+    pixels: Tensor, slot: Tensor, back: Tensor, waves: Tensor, box: Tensor, x: Tensor, y: Tensor, mirrored: bool
+) -> Tensor:
+    """What warped pictures show: ``float32 (P, 4)``, whole numbers. Nothing but tensors, so that it can be compiled.
+
+    Positions are rounded as OpenCV 5.0 rounds them in cv2.warpAffine: the map to float32, a row's part of the sum
+    (b y, then + c) to float32, and a x is added in one rounding (a fused multiply-add; here in float64).
+
+    Args:
+        pixels: ``int32 (N,)``, resident pictures.
+        slot: ``int64 (E, 3)``, see :attr:`synth.layers.Layer.slot`.
+        back: ``float32 (E, 6)``, see :attr:`synth.layers.Layer.back`.
+        waves: ``float32 (E, K, 5)``, see :attr:`synth.layers.Layer.waves`.
+        box: ``int64 (P,)``, which of the E boxes a pixel belongs to.
+        x: ``int64 (P,)``, column in the box.
+        y: ``int64 (P,)``, row in the box.
+        mirrored: as in :func:`_sample`.
+    """
+    a, b, c, d, e, f = back[box].unbind(-1)
+    u = torch.addcmul((b * y + c).double(), a.double(), x.double()).float()
+    v = torch.addcmul((e * y + f).double(), d.double(), x.double()).float()
+    for wave in waves.unbind(1):
         along_x, along_y, start, sway_x, sway_y = wave[box].unbind(-1)
-        bend = torch.sin(2 * math.pi * (along_x * places.x + along_y * places.y + start))
+        bend = torch.sin(2 * math.pi * (along_x * x + along_y * y + start))
         u, v = u + sway_x * bend, v + sway_y * bend
-    return _sample(pixels, slot, u, v, mirrored)
+    return _sample(pixels, slot[box], u, v, mirrored)
 
 
 def _sample(pixels: Tensor, slot: Tensor, u: Tensor, v: Tensor, mirrored: bool) -> Tensor:
@@ -451,8 +475,8 @@ def _pack(colours: Tensor) -> Tensor:
 
 
 def _unpack(found: Tensor) -> Tensor:
-    """The bytes of ``int32 (P,)``: ``float32 (P, 4)``."""
-    return found[:, None].view(torch.uint8).float()
+    """The bytes of ``int32 (P,)``: ``float32 (P, 4)``. By shifts, which a compiler can join to what is around them."""
+    return (found[:, None] >> torch.arange(0, 32, 8, device=found.device) & 255).float()
 
 
 def _send(array: NDArray[Any], device: torch.device) -> Tensor:

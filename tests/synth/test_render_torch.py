@@ -13,6 +13,7 @@ from synth.bank import PictureBank
 from synth.builtin import BuiltinBackgrounds, BuiltinObjects
 from synth.compose import compose_scene
 from synth.config import make_config
+from synth.pipelines import Pipelines
 from synth.presets import PRESETS, PresetName
 from synth.render import Renderer
 from synth.render_torch import RenderedBatch, TorchRenderer
@@ -116,6 +117,31 @@ def test_a_picture_that_the_sources_lack_is_named(bank: PictureBank) -> None:
     other = dataclasses.replace(scene, background=dataclasses.replace(scene.background, name="elsewhere"))
     with pytest.raises(SourceError, match="elsewhere"):
         TorchRenderer(bank, (32, 48), "cpu").render([other], 1)
+
+
+def test_pipelines_change_pictures_for_each_scene_alone(bank: PictureBank) -> None:
+    import albumentations
+
+    flip = albumentations.to_dict(albumentations.HorizontalFlip(p=0.5))
+    pipelines = Pipelines(flip, flip)
+    [scene] = drawn(bank, "rich", 1, (32, 48))
+    scenes = [dataclasses.replace(scene, index=index) for index in range(6)]
+    changed = TorchRenderer(bank, (32, 48), "cpu", pipelines=pipelines).render(scenes, 2)
+    reference = Renderer(bank, (32, 48), 2, pipelines)
+    for one, frames, masks in zip(scenes, *arrays(changed), strict=True):
+        expected = reference.render(one)
+        assert (masks != expected.masks).mean() <= 1e-3
+        assert np.abs(frames.astype(np.int16) - expected.frames).mean() <= COLOUR_BOUND
+    assert len({frames.numpy().tobytes() for frames in changed.frames}) > 2, "some are mirrored, some are not"
+
+
+@pytest.mark.slow
+def test_the_compiled_renderer_draws_the_same(bank: PictureBank) -> None:
+    scenes = drawn(bank, "hard", 6, (48, 80))
+    plain, compiled = (TorchRenderer(bank, (48, 80), "cpu", compiled=wanted) for wanted in (False, True))
+    expected, found = plain.render(scenes, NUM_FRAMES), compiled.render(scenes, NUM_FRAMES)
+    assert (found.masks != expected.masks).float().mean() <= MASK_BOUND
+    assert (found.frames.float() - expected.frames).abs().mean() <= 0.1
 
 
 @pytest.mark.gpu
