@@ -1,6 +1,7 @@
 """What a stream yields: the snippets of one training step, as tensors."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -35,6 +36,9 @@ class SnippetBatch:
 
     position: int
     """Place in that epoch of the batch's first snippet."""
+
+    problems: Mapping[int, str] = field(default_factory=dict)
+    """For each snippet that stands in for one which could not be read, by its place in the batch: why."""
 
     def __post_init__(self) -> None:
         if self.frames.ndim != 5 or self.frames.shape[2] != 3 or self.frames.dtype != torch.uint8:

@@ -37,6 +37,10 @@ from vosdata.streaming.transforms import Augmentation, open_augmentation
 from vosdata.synth_stream import Painter
 
 EngineName = Literal["auto", "process", "threads"]
+OnDamage = Literal["stop", "replace"]
+
+MAX_STAND_INS = 10
+"""Snippets tried in place of a damaged one; a set in which so many are damaged is not to be trained on."""
 
 
 class SnippetStream:
@@ -71,6 +75,7 @@ class SnippetStream:
         reverse: float = 0.0,
         later: LaterObjects = "given",
         shuffle_window: int | WindowMode = "auto",
+        on_damage: OnDamage = "stop",
         exclude: Mapping[str, Collection[str]] | None = None,
         device: torch.device | str | None = None,
     ) -> None:
@@ -117,6 +122,9 @@ class SnippetStream:
                 both leave objects that were not drawn in the background.
             shuffle_window: shuffle the records of this many shards at a time, so that few are open or cached; or of
                 ``"all"`` shards. ``"auto"``: of all, but of 8 at a time in a set whose shards are fetched into a cache.
+            on_damage: what happens where a snippet's bytes are not what was written. ``"stop"``: the error is raised.
+                ``"replace"``: another snippet of the same set stands in for it, the same one on any number of ranks and
+                threads, and :attr:`SnippetBatch.problems` says why; ten damaged ones in a row are an error.
             exclude: path of a set, as in ``sets``, to names of sequences that are never drawn from it, such as those
                 that are held out for validation. Names that the set does not have are passed over.
             device: where batches are, and where synthetic videos are rendered; None leaves batches in the memory that
@@ -135,6 +143,8 @@ class SnippetStream:
                 raise ValueError(f"{name} must be at least 1, got {value}")
         if not 0 <= rank < num_ranks:
             raise ValueError(f"rank must lie in [0, {num_ranks}), got {rank}")
+        if on_damage not in ("stop", "replace"):
+            raise ValueError(f'on_damage must be "stop" or "replace", got {on_damage!r}')
         if engine not in ("auto", "process", "threads"):
             raise ValueError(f'engine must be "auto", "process" or "threads", got {engine!r}')
         opened, weights = open_sets(sets)
@@ -157,6 +167,7 @@ class SnippetStream:
         self._painter: Painter | None = None
         self._batch, self._rank, self._num_ranks = batch, rank, num_ranks
         self._threads = threads
+        self._max_stand_ins = MAX_STAND_INS if on_damage == "replace" else 0
         self._prefetch = prefetch or 2 + -(-threads // batch)
         self._next = 0  # global position at which the next global batch starts
         self._engine_name = engine
@@ -287,7 +298,9 @@ class SnippetStream:
         schedule = Schedule(self._next, self._batch, self._rank, self._num_ranks)
         num_ahead = max(2 * self._threads, *(shard_set.num_ahead for shard_set in self._order.sets))
         ahead = ReadAhead(self._order, schedule, num_ahead)
-        decoders: list[Filler] = [SnippetDecoder(ahead, self._augmentation) for _ in range(self._threads)]
+        decoders: list[Filler] = [
+            SnippetDecoder(ahead, self._augmentation, self._max_stand_ins) for _ in range(self._threads)
+        ]
         if self._synthetic:
             decoders = [TicketWriter(ahead, decoder) for decoder in decoders]
         if isinstance(engine, ProcessEngine) and engine.mine:
@@ -314,7 +327,8 @@ class SnippetStream:
         epoch, position = divmod(raw.positions[0], self.epoch_size)
         frames = torch.from_numpy(raw.frames).permute(0, 1, 4, 2, 3)  # (B, T, H, W, 3) -> (B, T, 3, H, W)
         masks, annotated = torch.from_numpy(raw.masks), torch.from_numpy(raw.annotated)
-        batch = SnippetBatch(frames, masks, annotated, raw.keys, epoch, position)
+        problems = {place: one.problem for place, one in enumerate(raw.filled) if one.problem}
+        batch = SnippetBatch(frames, masks, annotated, raw.keys, epoch, position, problems)
         if self._synthetic:
             if self._painter is None:
                 self._painter = Painter(self._order.sets, self.size, self._device or torch.device("cpu"))

@@ -29,6 +29,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="helper 
 
 FILLER = """
 import os, sys, time
+from vosdata.streaming.engine import Filled
 
 class Filler:
     '''Writes the position; does what its words say at one position.'''
@@ -40,7 +41,7 @@ class Filler:
         frames[:] = position % 256
         masks[:] = (position + 1) % 256
         annotated[:] = position % 2
-        return f'key "{position}"'
+        return Filled(f'key "{position}"')
 
 class Odd(Exception):
     def __init__(self, one, two):
@@ -435,6 +436,7 @@ def test_opening_and_closing_leaks_neither_descriptors_nor_mappings(make_filler:
 
 TRAINER = """
 import os, sys, time
+from vosdata.streaming.engine import Filled
 from vosdata.stream import SnippetStream
 stream = SnippetStream(sys.argv[1], snippet=4, engine="process", epoch_size=10**6)
 batches = iter(stream)

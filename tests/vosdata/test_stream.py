@@ -26,7 +26,7 @@ from shards.errors import DamageError, ShardError
 from shards.reader import ShardSet
 from vosdata.batch import SnippetBatch
 from vosdata.stream import SnippetStream
-from vosdata.streaming.engine import Schedule, ThreadEngine
+from vosdata.streaming.engine import Filled, Schedule, ThreadEngine
 from vosdata.streaming.snippet import Snippet
 
 EPOCH_SIZE = 23  # prime, so that every batch size makes batches that straddle epochs
@@ -459,6 +459,62 @@ def test_damage_reaches_the_consumer_with_the_snippet_key_and_again_after_a_retr
     assert stream.position == 1
 
 
+def replacing(folder: Path, **options: Any) -> SnippetStream:
+    return SnippetStream(folder, snippet=4, seed=3, on_damage="replace", **options)
+
+
+def test_a_stand_in_takes_the_place_of_a_damaged_snippet_and_says_why(damaged: Path) -> None:
+    intact = ShardSet(damaged).entry(1)
+    found, asked = [], []
+    with replacing(damaged, batch=1, engine="threads") as stream:
+        for _ in range(8):
+            for batch in stream:
+                (key,) = stream.keys(stream.positions(batch))
+                asked.append(key)
+                found.append((batch.keys[0], batch.problems))
+    broken = [place for place, (_, problems) in enumerate(found) if problems]
+    assert broken
+    for place, (key, problems) in enumerate(found):
+        if place in broken:
+            assert key != asked[place]
+            assert f"/{intact.sequence}[" in asked[place]
+            assert "CRC32C" in problems[0] and asked[place] in problems[0]
+        else:
+            assert key == asked[place]
+
+
+@pytest.mark.parametrize("engine", ["threads", "process"])
+def test_stand_ins_are_the_same_for_any_ranks_batches_and_after_resuming(damaged: Path, engine: Any) -> None:
+    def snippets(streams: list[SnippetStream], epochs: int) -> dict[int, tuple[str, str, bytes]]:
+        found = {}
+        for stream in streams:
+            with stream:
+                for _ in range(epochs):
+                    for batch in stream:
+                        for place, position in enumerate(stream.positions(batch)):
+                            why = batch.problems.get(place, "")
+                            found[position] = batch.keys[place], why, batch.frames[place].numpy().tobytes()
+        return found
+
+    size = {"epoch_size": 12, "engine": engine}
+    one = snippets([replacing(damaged, batch=1, threads=1, **size)], 2)
+    assert any(why for _, why, _ in one.values())
+    ranks = [replacing(damaged, batch=3, rank=rank, num_ranks=2, threads=2, **size) for rank in range(2)]
+    assert snippets(ranks, 2) == one
+    later = replacing(damaged, batch=2, **size)
+    later.load_state_dict({**later.state_dict(), "position": 6})
+    rest = snippets([later], 1)
+    assert rest == {position: one[position] for position in rest}
+
+
+def test_damage_everywhere_is_an_error_even_when_it_may_be_replaced(tiny_sets: dict[str, Path], tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny_sets["gamma"], tmp_path / "gamma")
+    for path in folder.glob("*.tar"):
+        path.write_bytes(bytes(len(path.read_bytes())))
+    with replacing(folder, batch=1, engine="threads") as stream, pytest.raises(DamageError, match="position 0"):
+        next(iter(stream))
+
+
 class SlowFiller:
     """Takes its time, longer for even positions; fails where told; remembers what was begun."""
 
@@ -466,13 +522,13 @@ class SlowFiller:
         self.begun = begun
         self.failing = failing
 
-    def fill(self, position: int, frames: np.ndarray, masks: np.ndarray, annotated: np.ndarray) -> str:
+    def fill(self, position: int, frames: np.ndarray, masks: np.ndarray, annotated: np.ndarray) -> Filled:
         self.begun.append(position)
         time.sleep(0.004 if position % 2 == 0 else 0)
         if position in self.failing:
             raise KeyError(position)
         frames[:] = position
-        return str(position)
+        return Filled(str(position))
 
 
 def test_batches_arrive_in_order_however_long_each_takes() -> None:

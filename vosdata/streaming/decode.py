@@ -3,10 +3,10 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from shards.errors import VosDataError
+from shards.errors import DamageError, VosDataError
 from shards.rng import digest_coordinates
 from shards.types import VOID
-from vosdata.streaming.engine import Schedule
+from vosdata.streaming.engine import Filled, Schedule
 from vosdata.streaming.mix import Draw, SnippetOrder
 from vosdata.streaming.sampling import new_labels
 from vosdata.streaming.shards_ahead import ShardsAhead
@@ -58,13 +58,15 @@ class ReadAhead:
 class SnippetDecoder:
     """Fills one place of a batch at a time. Belongs to one thread: it keeps its own scratch memory and pipeline."""
 
-    def __init__(self, ahead: ReadAhead, augmentation: Augmentation | None) -> None:
+    def __init__(self, ahead: ReadAhead, augmentation: Augmentation | None, max_stand_ins: int = 0) -> None:
         """Remembers what to decode; opens nothing yet.
 
         Args:
             ahead: says what stands at a position; shared by the threads of an engine.
             augmentation: run on every snippet; copied, because it must not be shared between threads.
+            max_stand_ins: how many other snippets to try where one is damaged.
         """
+        self._max_stand_ins = max_stand_ins
         self._ahead = ahead
         self._order = ahead.order
         self._augmentation = None if augmentation is None else augmentation.copy()
@@ -73,8 +75,8 @@ class SnippetDecoder:
 
     def fill(
         self, position: int, frames: NDArray[np.uint8], masks: NDArray[np.uint8], annotated: NDArray[np.bool_]
-    ) -> str:
-        """Decodes the snippet at a global position.
+    ) -> Filled:
+        """Decodes the snippet at a global position, or one that stands in for it where that is damaged.
 
         Args:
             position: global position.
@@ -82,13 +84,23 @@ class SnippetDecoder:
             masks: ``uint8 (T, H, W)`` to fill, C-contiguous; unannotated frames become 255 all over.
             annotated: ``bool (T,)`` to fill.
 
-        Returns:
-            The snippet's key.
-
         Raises:
             VosDataError: the snippet cannot be read; the message ends with its key and position.
         """
-        draw = self._ahead.draw(position)
+        draw, problem = self._ahead.draw(position), ""
+        for attempt in range(1, self._max_stand_ins + 1):
+            try:
+                return Filled(self._fill(draw, frames, masks, annotated), problem)
+            except DamageError as error:  # nothing else is replaced: a store out of reach is no property of the data
+                problem = problem or str(error)
+                draw = self._order.stand_in(position, attempt)
+        return Filled(self._fill(draw, frames, masks, annotated), problem)
+
+    def _fill(
+        self, draw: Draw, frames: NDArray[np.uint8], masks: NDArray[np.uint8], annotated: NDArray[np.bool_]
+    ) -> str:
+        """Decodes a snippet and returns its key; raises as :meth:`fill`."""
+        position = draw.position
         try:
             self._read(draw, frames, masks, annotated)
             if draw.flip:

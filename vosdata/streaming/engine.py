@@ -16,10 +16,20 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+
+class Filled(NamedTuple):
+    """What a place of a batch was filled with."""
+
+    key: str
+    """Key of the snippet."""
+
+    problem: str = ""
+    """Why the snippet that belongs there could not be read, when another one stands in for it."""
 
 
 class Filler(Protocol):
@@ -27,8 +37,8 @@ class Filler(Protocol):
 
     def fill(
         self, position: int, frames: NDArray[np.uint8], masks: NDArray[np.uint8], annotated: NDArray[np.bool_]
-    ) -> str:
-        """Fills one place of a batch with the snippet at a global position and returns its key."""
+    ) -> Filled:
+        """Fills one place of a batch with the snippet at a global position."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +93,13 @@ class RawBatch:
     annotated: NDArray[np.bool_]
     """``bool (B, T)``."""
 
-    keys: list[str]
-    """Snippet keys, one for each place of the batch."""
+    filled: list[Filled]
+    """What each place of the batch was filled with."""
+
+    @property
+    def keys(self) -> list[str]:
+        """Snippet keys, one for each place."""
+        return [one.key for one in self.filled]
 
 
 @dataclass(slots=True, eq=False)
@@ -108,6 +123,11 @@ class _Pending:
 
 Deliver: TypeAlias = Callable[[RawBatch, BaseException | None], None]
 """Receives a finished batch, with the error of its first place that failed."""
+
+
+def unfilled(positions: range) -> list[Filled]:
+    """As many places, filled with nothing yet."""
+    return [Filled("")] * len(positions)
 
 
 class _Lease:
@@ -167,7 +187,7 @@ class BatchMemory:
             block[: 3 * num_pixels].reshape(*self._shape, 3),
             block[3 * num_pixels :].reshape(self._shape),
             np.zeros(self._shape[:2], np.bool_),
-            [""] * len(positions),
+            unfilled(positions),
         )
 
 
@@ -273,7 +293,7 @@ def _run(queue: BatchQueue, filler: Filler) -> None:
         pending, place = taken
         batch, error = pending.batch, None
         try:
-            batch.keys[place] = filler.fill(
+            batch.filled[place] = filler.fill(
                 batch.positions[place], batch.frames[place], batch.masks[place], batch.annotated[place]
             )
         except BaseException as caught:  # the consumer raises it: a thread must never die in silence

@@ -6,7 +6,8 @@ It fills slots of a ring with several threads, and knows the trainer by two pipe
   numbers of slots that may be filled. New settings start it anew, somewhere else. The pipe's end means that the trainer
   has closed the stream or is gone.
 * ``answers`` (helper to trainer): an :data:`ANSWER` header and a text. For settings, that it is ready or cannot start;
-  then, for each batch in order, its slot with the snippet keys as JSON, or with the error that kept it from being made.
+  then, for each batch in order, its slot with what its places were filled with as JSON, or with the error that kept it
+  from being made.
 
 A trainer that is killed takes its end of the pipe with it, and the helper ends. Copies of that end may live on in
 processes that the trainer forked, so the helper also looks once a second whether its parent is still the trainer.
@@ -32,7 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shards.errors import VosDataError
-from vosdata.streaming.engine import BatchQueue, Filler, RawBatch, Schedule, start_threads
+from vosdata.streaming.engine import BatchQueue, Filler, RawBatch, Schedule, start_threads, unfilled
 from vosdata.streaming.ring import RingLayout, map_ring
 
 PERMIT = struct.Struct("<I")
@@ -48,7 +49,7 @@ ANSWER = struct.Struct("<iiI")
 """Kind, slot number, length of the text that follows."""
 
 READY, FILLED, FAILED, ENDING = 0, 1, 2, 3
-"""Kinds of answers: about to decode; the text is a JSON list of keys, a pickled exception, or why the helper ends."""
+"""Kinds of answers: about to decode; the text is JSON of what places were filled with, an exception, or a last word."""
 
 NO_SLOT = -1
 """Slot number of an answer to settings."""
@@ -97,7 +98,7 @@ class _RingMemory:
             return None
         slot = self.permitted.popleft()
         self.opened.append(slot)
-        return RawBatch(positions, *self._layout.arrays(self._ring[slot]), [""] * len(positions))
+        return RawBatch(positions, *self._layout.arrays(self._ring[slot]), unfilled(positions))
 
 
 class _Orders:
@@ -191,7 +192,7 @@ def _deliver(batch: RawBatch, error: BaseException | None, memory: _RingMemory, 
     try:
         slot = memory.opened.popleft()
         if error is None:
-            _answer(answers, FILLED, slot, json.dumps(batch.keys).encode())
+            _answer(answers, FILLED, slot, json.dumps(batch.filled).encode())
         else:  # a snippet's error, whatever it is, belongs to the consumer
             _answer(answers, FAILED, slot, _pickled(error))
     except BrokenPipeError:

@@ -208,6 +208,25 @@ class SnippetOrder:
         flip = settings.flip and bool(generator(settings.seed, epoch, place, "flip").integers(2))
         return Draw(position, epoch, place, set_index, snippet, entry, flip)
 
+    def stand_in(self, position: int, attempt: int) -> Draw:
+        """What is read at a global position where nothing before could be: any snippet of the same set, drawn evenly.
+
+        Args:
+            position: global position.
+            attempt: 1 for the first stand-in, 2 when that cannot be read either, and so on.
+
+        Raises:
+            As :meth:`draw`.
+        """
+        set_index, _ = self.locate(position)
+        epoch, place = divmod(position, self.epoch_size)
+        rng = generator(self.settings.seed, epoch, place, f"stand-in {attempt}")
+        record = int(self.eligible[set_index][rng.integers(len(self.eligible[set_index]))])
+        entry = self.sets[set_index].entry(record)
+        snippet = draw_snippet(self.sets[set_index], record, self.settings.rule, rng, entry, position)
+        flip = self.settings.flip and bool(rng.integers(2))
+        return Draw(position, epoch, place, set_index, snippet, entry, flip)
+
     def stored_set(self, draw: Draw) -> ShardSet:
         """The set that holds the pixels of what was drawn.
 

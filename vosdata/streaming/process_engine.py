@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shards.errors import HelperError
-from vosdata.streaming.engine import BatchMemory, EngineClosedError, Filler, RawBatch, Schedule, lend
+from vosdata.streaming.engine import BatchMemory, EngineClosedError, Filled, Filler, RawBatch, Schedule, lend, unfilled
 from vosdata.streaming.helper_process import ANSWER, ENDING, FAILED, LENGTH, NO_SLOT, PERMIT, SETTINGS, HelperSettings
 from vosdata.streaming.ring import RingLayout, create_ring, map_ring
 
@@ -328,7 +328,7 @@ class ProcessEngine:
             else:
                 batch = self._lend(slot, positions)
             self._permit(*free)
-        batch.keys[:] = json.loads(text)
+        batch.filled[:] = (Filled(*one) for one in json.loads(text))
         return batch
 
     def close(self) -> None:
@@ -345,7 +345,7 @@ class ProcessEngine:
         memory = lend(self._ring[slot], partial(_give_back, self._free, slot, self._pinning))
         frames, masks, annotated = self._layout.arrays(memory)
         # flags are copied: someone who keeps them alone shall not keep the whole batch
-        return RawBatch(positions, frames, masks, annotated.copy(), [""] * len(positions))
+        return RawBatch(positions, frames, masks, annotated.copy(), unfilled(positions))
 
     def _copy(self, slot: int, positions: range) -> RawBatch:
         batch = self._copies.new_batch(positions)

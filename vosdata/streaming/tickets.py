@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from shards.errors import VosDataError
 from vosdata.scene_set import SceneEntry, SceneSet
 from vosdata.streaming.decode import ReadAhead
-from vosdata.streaming.engine import Filler
+from vosdata.streaming.engine import Filled, Filler
 from vosdata.streaming.mix import Draw
 from vosdata.streaming.sampling import new_labels
 from vosdata.streaming.snippet import SnippetRule
@@ -57,8 +57,8 @@ class TicketWriter:
 
     def fill(
         self, position: int, frames: NDArray[np.uint8], masks: NDArray[np.uint8], annotated: NDArray[np.bool_]
-    ) -> str:
-        """Returns the key of a stored snippet and fills its place; or a ticket, and leaves the pixels alone.
+    ) -> Filled:
+        """Fills the place of a stored snippet; or writes a ticket in place of the key, and leaves the pixels alone.
 
         Raises:
             VosDataError: the snippet cannot be read, or the scene not be drawn; the message ends with the position.
@@ -71,7 +71,7 @@ class TicketWriter:
         except VosDataError as error:
             raise type(error)(f"{error} (position {position})") from error
         annotated[:] = True
-        return write_ticket(draw, order.settings.rule)
+        return Filled(write_ticket(draw, order.settings.rule))
 
 
 def write_ticket(draw: Draw, rule: SnippetRule) -> str:
