@@ -31,7 +31,10 @@ def command(
     ] = None,
     data: Annotated[
         list[Path] | None,
-        typer.Option(help="Shard set to train on instead of the recipe's; repeat to mix with equal probability."),
+        typer.Option(
+            help="Shard set to train on instead of the recipe's, or synth:PRESET for synthetic videos rendered on the "
+            "fly (its options are told in vosdata/scene_set.py); repeat to mix with equal probability."
+        ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder; runs/RECIPE if not given.")] = None,
     settings: Annotated[
