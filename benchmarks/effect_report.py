@@ -26,10 +26,10 @@ def write_report(out: Path, results: Sequence[dict[str, Any]], exam: Exam, facts
     (out / "synth_effect.json").write_text(json.dumps(content, indent=1) + "\n")
     (out / "synth_effect.md").write_text("\n".join(_markdown(results, exam, facts)) + "\n")
     plots = [
-        Plot(f"{measure}, {exam.name} val", [_row(results, arm, exam, measure) for arm in ARMS])
+        Plot(f"{measure}, {exam.name} val", [_row(results, arm, exam, measure) for arm in _arms(results, exam)])
         for measure in ("J&F", "J", "F")
     ]
-    note = "Dots are seeds, bars their mean and its 95 % interval (Student's t)."
+    note = "Dots are seeds, bars their mean and its 95 % interval (Student's t), cut where the plot ends."
     (out / "synth_effect.svg").write_text(svg("The effect of SynthVOS on held-out real videos", plots, note))
 
 
@@ -49,13 +49,14 @@ def _markdown(results: Sequence[dict[str, Any]], exam: Exam, facts: dict[str, An
     yield ""
     yield "| trained on | " + " | ".join(MEASURES) + " |"
     yield "|---" * (1 + len(MEASURES)) + "|"
-    for arm, label in ARMS.items():
+    arms = _arms(results, exam)
+    for arm in arms:
         cells = (estimate(list(values(results, arm, exam.name, measure).values())) for measure in MEASURES)
-        yield f"| {label} | " + " | ".join(map(str, cells)) + " |"
+        yield f"| {ARMS[arm]} | " + " | ".join(map(str, cells)) + " |"
     yield ""
     yield "| difference, paired by seed | " + " | ".join(MEASURES) + " |"
     yield "|---" * (1 + len(MEASURES)) + "|"
-    for base, arm in combinations(ARMS, 2):
+    for base, arm in combinations(arms, 2):
         cells = (_difference(results, arm, base, exam, measure).signed() for measure in MEASURES)
         yield f"| {ARMS[arm]} − {ARMS[base]} | " + " | ".join(cells) + " |"
     yield ""
@@ -64,10 +65,15 @@ def _markdown(results: Sequence[dict[str, Any]], exam: Exam, facts: dict[str, An
         "± is the 95 % interval of the mean over seeds (Student's t): how training varies, not how other videos would."
     )
     yield ""
-    for arm in list(ARMS)[1:]:
+    for arm in arms[1:] if "real" in arms else []:
         yield f"* {_verdict(ARMS[arm], _difference(results, arm, 'real', exam, 'J&F'))}"
     for line in failures(results):
         yield f"* failed: {line}"
+
+
+def _arms(results: Sequence[dict[str, Any]], exam: Exam) -> list[str]:
+    """Arms of which at least one training did not fail."""
+    return [arm for arm in ARMS if values(results, arm, exam.name, MEASURES[0])]
 
 
 def _difference(results: Sequence[dict[str, Any]], arm: str, base: str, exam: Exam, measure: str) -> Estimate:

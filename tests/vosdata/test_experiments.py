@@ -233,3 +233,22 @@ def test_predictions_while_scoring_equal_predictions_on_disk(tmp_path: Path, tin
         predict_video(VideoSegmenter(model), video, tmp_path, rule.prepare_truth)
     make: Callable[[], VideoSegmenter] = lambda: VideoSegmenter(model)  # noqa: E731
     assert score_videos(videos, Segmented(make, rule)) == score_videos(videos, PredictionFolder(tmp_path))
+
+
+def test_an_arm_that_failed_altogether_is_named_and_left_out(tmp_path: Path) -> None:
+    from ablation_report import BASELINES, PAPER
+    from ablation_report import write_report as write_ablation
+    from effect_report import ARMS
+    from effect_report import write_report as write_effect
+    from experiment import Exam
+
+    exam = Exam("davis", tmp_path, "davis2016")
+    failed: dict[str, Any] = {"arm": "", "seed": 0, "failure": "step 7: loss is not finite", "configuration": {}}
+    ablation = [fake(arm, 0, {"davis": 0.5}) for arm in (*PAPER, *BASELINES) if arm != "softmax"]
+    write_ablation(tmp_path, [*ablation, {**failed, "arm": "softmax"}], [exam], facts())
+    assert "| Appearance SoftMax | 55.8 | -10.2 | failed | |" in (tmp_path / "agame_ablation.md").read_text()
+    effect = [fake(arm, 0, {"davis": 0.5}) for arm in ARMS if arm != "rich"]
+    write_effect(tmp_path, [*effect, {**failed, "arm": "rich"}], exam, facts())
+    text = (tmp_path / "synth_effect.md").read_text()
+    assert "* failed: rich, seed 0: step 7: loss is not finite" in text
+    assert "| SynthVOS, rich, alone |" not in text
