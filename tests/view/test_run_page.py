@@ -8,14 +8,16 @@ import pytest
 import torch
 from torch.nn.functional import interpolate
 
+from shards.reader import ShardSet
 from vosdata.cli.app import run
 from vosdata.datasets.videos import open_videos
 from vosdata.models.agame import AGAME, VideoSegmenter
 from vosdata.models.agame.watching import watching
 from vosdata.recipe import Recipe, load_recipe
 from vosdata.train import train
+from vosdata.training.validation import HeldOutVideo
 from vosdata.view.run_folder import open_run
-from vosdata.view.watched import COLOURS, heat, likeliest, watch
+from vosdata.view.watched import COLOURS, SizedVideo, heat, likeliest, watch
 
 TINY = [
     "model.backbone_width=4",
@@ -59,21 +61,33 @@ def test_a_training_becomes_one_page_that_refers_to_nothing_outside(
     assert "http" not in page.replace("data:", "")
 
 
-def test_the_newest_validation_chooses_what_is_shown(
-    run_folder: Path, tiny_sets: dict[str, Path], tmp_path: Path
+def test_the_best_validation_chooses_what_is_shown(
+    tiny_sets: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lines = [
-        {"step": step, "set": str(tiny_sets["alpha"]), "sequence": f"alpha.{n}", "J": j, "num_frames": 3, "objects": {}}
-        for step, scores in ((1, [0.9, 0.8, 0.7, 0.6, 0.5]), (3, [0.1, 0.2, 0.3, 0.4, 0.5]))
-        for n, j in enumerate(scores)
-    ]
-    (run_folder / "validation.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    try:
-        target = tmp_path / "page.html"
-        assert run(["view", str(run_folder), "--out", str(target), "--height", "40"]) == 0
-    finally:
-        (run_folder / "validation.jsonl").unlink()
-    assert "alpha.4 0.500, alpha.3 0.400, alpha.1 0.200, alpha.0 0.100" in target.read_text()
+    validated = [f"validation.sets={json.dumps([str(tiny_sets['alpha'])])}", "validation.every_steps=1"]
+    folder = tmp_path / "validated"
+    train(recipe(tiny_sets["gamma"], *validated), out=folder, device="cpu", on_message=lambda line: None)
+    found = open_run(folder)
+    (best,) = {event["best_step"] for event in found.events[-1:]}
+    lines = [json.loads(line) for line in (folder / "validation.jsonl").read_text().splitlines()]
+    scores = sorted((line["J"] for line in lines if line["step"] == best), reverse=True)
+    assert [score.j for score in found.validated] == scores and len(scores) == 5
+    assert len(found.charts()[1].curves[1].points) == 3
+    assert run(["view", str(folder), "--out", str(tmp_path / "page.html"), "--height", "40"]) == 0
+    page = (tmp_path / "page.html").read_text()
+    assert f"Best and worst of the 5 sequences of the best validation, by J: {found.validated[0].name}" in page
+    assert "best validation" in page and f"after step {best}" in page
+
+
+def test_a_validated_sequence_is_shown_as_it_was_scored(tiny_sets: dict[str, Path]) -> None:
+    model, video = network(), open_videos(tiny_sets["alpha"])[4]
+    sized = SizedVideo(video, (32, 48), max_frames=5)
+    scored = HeldOutVideo(ShardSet(tiny_sets["alpha"]), 4, (32, 48), 5)
+    assert (sized.name, sized.frame_numbers, sized.num_frames) == (scored.name, scored.frame_numbers, 5)
+    for t in range(5):
+        assert np.array_equal(sized.frame(t), scored.frame(t))
+        assert np.array_equal(sized.mask(t), scored.mask(t))
+    assert watch(model, sized, [4]).frames[0].mask.shape == (32, 48)
 
 
 def test_curves_hold_what_was_logged(run_folder: Path) -> None:

@@ -31,7 +31,7 @@ def command(
     masks, .html is one page with both. Without --out a contact sheet named after the folder is written where you are.
 
     The page of a run folder has its curves, the masks and appearance maps of its best and worst sequences, and needs no
-    other file. --data names other sequences to show than those of its newest validation.
+    other file. --data names other sequences to show than those of its best validation.
 
     \b
     Example:

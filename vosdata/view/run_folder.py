@@ -14,7 +14,7 @@ from vosdata.view.curves import Chart, Curve
 
 @dataclass(frozen=True, slots=True)
 class SequenceScore:
-    """J of one sequence in a run's newest validation."""
+    """J of one sequence in a validation."""
 
     shard_set: Path
     """Shard set that holds it."""
@@ -40,7 +40,7 @@ class RunFolder:
     """Lines of events, see :mod:`vosdata.training.run_folder`."""
 
     validated: Sequence[SequenceScore]
-    """The newest validation, the best sequence first; empty where there was none."""
+    """The best validation, whose checkpoint stands for the run, the best sequence first; empty where there was none."""
 
     def shard_sets(self) -> list[Path]:
         """Shard sets that the run was trained on, the one drawn most often first."""
@@ -114,8 +114,9 @@ def open_run(path: Path) -> RunFolder:
     """
     lines = read_metrics(path / METRICS_FILE)
     scores = read_lines(path / VALIDATION_FILE)
-    newest = [line for line in scores if line["step"] == scores[-1]["step"]]
-    validated = [SequenceScore(Path(line["set"]), line["sequence"], line["J"]) for line in newest]
+    best = [line["best_step"] for line in lines if line.get("event") == "validation"][-1:]
+    chosen = [line for line in scores if line["step"] in best]
+    validated = [SequenceScore(Path(line["set"]), line["sequence"], line["J"]) for line in chosen]
     return RunFolder(
         recipe=load_recipe(path / RECIPE_FILE),
         steps=[line for line in lines if "event" not in line],

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vosdata.checkpoint import list_checkpoints, load_model
-from vosdata.datasets.videos import Video, open_videos
+from vosdata.datasets.videos import open_videos
+from vosdata.infer import FramedVideo
 from vosdata.models.agame import AGAME
 from vosdata.view.curves import charts
 from vosdata.view.drawn import spread
@@ -16,7 +17,7 @@ from vosdata.view.overlay import overlay
 from vosdata.view.page import Block, Paragraph, Section, Table, picture, render_page
 from vosdata.view.run_folder import RunFolder, open_run
 from vosdata.view.sheet import captioned, contact_sheet, resized
-from vosdata.view.watched import COMPONENTS, WatchedFrame, WatchedVideo, heat, likeliest, watch
+from vosdata.view.watched import COMPONENTS, SizedVideo, WatchedFrame, WatchedVideo, heat, likeliest, watch
 
 Picture = NDArray[np.uint8]
 Item = TypeVar("Item")
@@ -33,7 +34,7 @@ def run_page(
     Args:
         path: the run folder.
         data: shard set or dataset folder whose sequences are segmented and shown; None takes what the run was validated
-            on, or else what it was trained on.
+            on, or else what it was trained on. They are brought to the size trained at.
         split: of a dataset folder.
         rows: how many sequences to segment, evenly chosen, where no validation tells the best and the worst.
         columns: frames shown of each sequence.
@@ -60,22 +61,31 @@ def _watch(
 ) -> tuple[list[WatchedVideo], str]:
     """Segments the sequences to show, the best first, and says how they were chosen."""
     if data is None and run.validated:
-        chosen = _extremes(run.validated)
-        videos = [video for score in chosen for video in open_videos(score.shard_set) if video.name == score.name]
-        listed = ", ".join(f"{score.name} {score.j:.3f}" for score in chosen)
-        return (
-            [_watch_some(model, video, columns) for video in videos],
-            f"Best and worst of the {len(run.validated)} sequences of the newest validation, by J: {listed}.",
-        )
-    source = data or next(iter(run.shard_sets()))
+        return _watch_validated(run, model, columns)
+    source = data or run.shard_sets()[0]
     videos = open_videos(source, split)
-    some = [_watch_some(model, videos[place], columns) for place in spread(len(videos), rows)]
+    some = [
+        _watch_some(model, SizedVideo(videos[place], run.recipe.data.size), columns)
+        for place in spread(len(videos), rows)
+    ]
     ranked = sorted(some, key=lambda one: -1.0 if one.j is None else one.j, reverse=True)
     what = "named" if data else "trained on, for there was no validation"
     return _extremes(ranked), f"Best and worst by J of {len(some)} sequences of {source.name} ({what})."
 
 
-def _watch_some(model: AGAME, video: Video, columns: int) -> WatchedVideo:
+def _watch_validated(run: RunFolder, model: AGAME, columns: int) -> tuple[list[WatchedVideo], str]:
+    """The same, where a validation says which are the best: as it saw them."""
+    validation, chosen = run.recipe.validation, _extremes(run.validated)
+    size = run.recipe.data.size if validation.size == "training" else None
+    watched = []
+    for score in chosen:
+        video = next(video for video in open_videos(score.shard_set) if video.name == score.name)
+        watched.append(_watch_some(model, SizedVideo(video, size, validation.max_frames), columns))
+    listed = ", ".join(f"{score.name} {score.j:.3f}" for score in chosen)
+    return watched, f"Best and worst of the {len(run.validated)} sequences of the best validation, by J: {listed}."
+
+
+def _watch_some(model: AGAME, video: FramedVideo, columns: int) -> WatchedVideo:
     return watch(model, video, spread(video.num_frames, columns))
 
 
