@@ -50,10 +50,16 @@ def estimate(
     mass = assignments.sum(-1)[..., None]  # (N, K, 1)
     count = mass + _PSEUDO_COUNT if mode == "published" else mass.clamp_min(_LEAST_MASS)
     means = assignments @ features.transpose(1, 2) / count  # (N, K, D)
-    distances = (features[:, None] - means[..., None]).square()  # (N, K, D, P)
+    distances = squared_distances(features, means)
     spread = (distances @ assignments[..., None]).squeeze(-1)  # (N, K, D)
     # In "paper" mode r stands inside the weighted mean; the weights sum to one there, so it equals r outside.
     return Mixture(means, regulariser + spread / count), distances
+
+
+def squared_distances(features: Tensor, means: Tensor) -> Tensor:
+    """(x - mu)^2 of x float (N or 1, D, P) and mu float (N, K, D): float (N, K, D, P), the largest tensor of all."""
+    differences = features[:, None] - means[..., None]
+    return differences.square() if differences.requires_grad else differences.square_()  # in place where nobody asks
 
 
 def scores_of(distances: Tensor, variances: Tensor) -> Tensor:
@@ -72,7 +78,7 @@ def scores_of(distances: Tensor, variances: Tensor) -> Tensor:
 
 def component_scores(features: Tensor, mixture: Mixture) -> Tensor:
     """Scores float (N, K, P) of features float (N or 1, D, P) under a mixture (equation 8)."""
-    return scores_of((features[:, None] - mixture.means[..., None]).square(), mixture.variances)
+    return scores_of(squared_distances(features, mixture.means), mixture.variances)
 
 
 def component_posteriors(scores: Tensor) -> Tensor:
