@@ -231,6 +231,10 @@ class DataRecipe(Section):
     reverse: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Probability with which a snippet runs backwards."""
 
+    on_damage: Literal["stop", "replace"] = "stop"
+    """``stop``: a snippet whose stored bytes are not what was written ends training. ``replace``: another one of the
+    same set stands in for it, the same one on any number of ranks; it is counted and noted in ``metrics.jsonl``."""
+
     augment: str | None = None
     """File of an albumentations pipeline (``albumentations.save``), run on the decode threads once for each snippet."""
 

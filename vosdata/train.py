@@ -225,6 +225,7 @@ class Run:
         while self.step < last and not self.stopped_early:
             with watch.waiting():
                 batch = next(self.batches)
+            self._note_replaced(batch, log, tell)
             pending.append(self.train_on(batch))
             watch.num_frames += batch.annotated.numel() * self.ranks.num_ranks
             at_log = self.step % options.log_every == 0 or self.step == last
@@ -258,6 +259,13 @@ class Run:
             self.stopped_early,
             self.counters,
         )
+
+    def _note_replaced(self, batch: SnippetBatch, log: RunLog | None, tell: Callable[[str], None]) -> None:
+        """Says which snippets of this rank could not be read; those of other ranks are counted."""
+        for place, problem in batch.problems.items():
+            if log is not None:
+                log.event(self.step + 1, "replaced", problem=problem, by=batch.keys[place])
+            tell(f"warning: {problem}; {batch.keys[place]} stands in for it")
 
     def train_on(self, batch: SnippetBatch) -> StepOutcome:
         """Takes one optimiser step on a batch, without waiting for the device."""

@@ -4,6 +4,7 @@ import io
 import json
 import math
 import re
+import shutil
 import signal
 import sys
 import time
@@ -125,7 +126,7 @@ def test_snippets_without_a_counted_pixel_are_counted() -> None:
     masks = torch.zeros(2, 2, 4, 6, dtype=torch.uint8)
     batch = SnippetBatch(torch.zeros(2, 2, 3, 4, 6, dtype=torch.uint8), masks, annotated, ["a", "b"], 0, 0)
     _, sums = training_loss(log_probs, log_probs, batch, LossRecipe(), Ranks(0, 1, torch.device("cpu")))
-    assert sums.counts.tolist() == [1, 2, 2]  # and no target shows anywhere
+    assert sums.counts.tolist() == [1, 2, 2, 0]  # and no target shows anywhere
 
 
 # --- one run ---------------------------------------------------------------------------------------------------------
@@ -465,6 +466,30 @@ def test_snippets_with_little_to_learn_from_are_trained_and_counted(
     said = capsys.readouterr().out
     assert ("12 snippets showed no target after their first frame" in said) == ("vanished_snippets" in kinds)
     assert ("12 snippets had no pixel of known truth" in said) == ("uncounted_snippets" in kinds)
+
+
+def test_damaged_snippets_end_training_or_are_replaced_counted_and_told(
+    tiny: Path, tiny_sets: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = Path(shutil.copytree(tiny_sets["gamma"], tmp_path / "gamma"))
+    entry = ShardSet(folder).entry(1)
+    path = sorted(folder.glob("*.tar"))[entry.shard]
+    content = bytearray(path.read_bytes())
+    for offset in entry.image_offsets.tolist():
+        content[offset + 200] ^= 4
+    path.write_bytes(content)
+    call = ["train", str(tiny), f"--data={folder}", "--device=cpu"]
+    assert run_command([*call, f"--out={tmp_path / 'stop'}"]) == 1
+    assert entry.sequence in capsys.readouterr().err
+    out = tmp_path / "replace"
+    assert run_command([*call, f"--out={out}", "--set=data.on_damage=replace"]) == 0
+    said = capsys.readouterr().out
+    events = [line for line in read_metrics(out / "metrics.jsonl") if line.get("event") == "replaced"]
+    assert events
+    for event in events:
+        assert f"gamma/{entry.sequence}[" in event["problem"] and f"/{entry.sequence}[" not in event["by"]
+    assert step_lines(out)[-1]["replaced_snippets"] == len(events)
+    assert f"{len(events)} snippets stood in for one whose stored bytes are damaged" in said or len(events) == 1
 
 
 def test_snippets_whose_target_augmentation_lost_are_trained_and_counted(

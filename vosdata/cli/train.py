@@ -20,6 +20,7 @@ PLAIN_INTERVAL_SECONDS = 10.0
 COUNTED = {
     "uncounted_snippets": "had no pixel of known truth, and no part in training",
     "empty_snippets": "had an empty given mask, as a crop can cause",
+    "replaced_snippets": "stood in for one whose stored bytes are damaged; see the events in metrics.jsonl",
     "vanished_snippets": "showed no target after their first frame, in any annotated one",
 }
 """Kinds of snippets that the end of a run speaks of, and what it says of them."""

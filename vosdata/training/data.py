@@ -184,6 +184,7 @@ def open_stream(recipe: Recipe, data: TrainingData, ranks: Ranks) -> SnippetStre
         gap_unit=recipe.data.gap_unit,
         reverse=recipe.data.reverse,
         augment=recipe.data.augment,
+        on_damage=recipe.data.on_damage,
         exclude=data.excluded,
         device=ranks.device if any(map(is_scene_set, data.weights)) else None,
     )

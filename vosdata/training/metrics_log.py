@@ -59,6 +59,9 @@ class StepMetrics:
     vanished_snippets: int
     """Those whose targets no annotated frame after the first showed, so that only their absence was learnt."""
 
+    replaced_snippets: int
+    """Those that stand in for one whose stored bytes are damaged (``data.on_damage: replace``)."""
+
     frames_per_second: float
     """Frames trained per second since the last logged step, over all ranks."""
 

@@ -17,6 +17,8 @@ logged step and has the keys of :class:`vosdata.training.metrics_log.StepMetrics
 * ``left_out``: ``set``, ``reason``; a shard set that offers nothing;
 * ``validation``: ``J`` (mean over objects), ``is_best``, ``best_step``, ``best_J``, ``num_sequences``, ``num_objects``,
   ``seconds``;
+* ``replaced``: ``problem`` (which snippet is damaged, and how), ``by`` (key of the one that stands in for it); those of
+  the first rank, while the steps' ``replaced_snippets`` count those of all;
 * ``stopped_early``: ``best_step``, ``best_J``, ``num_validations`` that brought nothing better;
 * ``not_finite``: ``loss``, ``gradient_norm``, ``keys``; training stopped there. Going on cuts it off again.
 

@@ -11,8 +11,8 @@ from vosdata.recipe import LossRecipe
 from vosdata.training.losses import counted_pixels, pixel_loss, target_iou
 from vosdata.training.ranks import Ranks
 
-COUNTERS = ("uncounted_snippets", "empty_snippets", "vanished_snippets")
-"""Running totals of snippets from which little or nothing could be learnt; :class:`StepMetrics` says what each is."""
+COUNTERS = ("uncounted_snippets", "empty_snippets", "vanished_snippets", "replaced_snippets")
+"""Running totals of snippets that are not what they should be; :class:`StepMetrics` says what each is."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,7 +35,7 @@ class LossSums:
     """How many such targets in frames, ()."""
 
     counts: Tensor
-    """int64 (3): snippets of each kind in ``COUNTERS``."""
+    """int64 (4): snippets of each kind in ``COUNTERS``."""
 
     def as_row(self) -> list[Tensor]:
         """The sums that make up a line of metrics."""
@@ -59,7 +59,9 @@ class StepOutcome:
 def part_of(batch: SnippetBatch, part: slice) -> SnippetBatch:
     """Some snippets of a batch; they share its memory."""
     frames, masks, annotated = batch.frames[part], batch.masks[part], batch.annotated[part]
-    return replace(batch, frames=frames, masks=masks, annotated=annotated, keys=batch.keys[part])
+    places = range(len(batch))[part]
+    problems = {place - places.start: why for place, why in batch.problems.items() if place in places}
+    return replace(batch, frames=frames, masks=masks, annotated=annotated, keys=batch.keys[part], problems=problems)
 
 
 def num_counted(batch: SnippetBatch, recipe: LossRecipe) -> Tensor:
@@ -105,7 +107,8 @@ def training_loss(
     with torch.no_grad():
         iou = target_iou(log_probs, batch.masks, batch.annotated)
         uncounted = ~counted_pixels(masks, annotated, recipe.void).flatten(1).any(1)
-        counts = torch.stack([uncounted.sum(), *(kind.sum() for kind in targetless(batch))])
+        replaced = torch.full_like(uncounted[0], len(batch.problems), dtype=torch.int64)  # waits for no device
+        counts = torch.stack([uncounted.sum(), *(kind.sum() for kind in targetless(batch)), replaced])
     return loss, LossSums(fine.total.detach(), coarse.total.detach(), fine.count, iou.total, iou.count, counts)
 
 
