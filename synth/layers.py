@@ -7,7 +7,7 @@ from the box back to the picture, how motion blurs it, and the order in which th
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -58,6 +58,10 @@ class Layer:
 
     ids: Ints
     """``(E,)``: what owns the pixels where the warped picture is solid; 0: nothing does."""
+
+    def take(self, chosen: NDArray[np.bool_]) -> "Layer":
+        """Some of its pictures."""
+        return Layer(*(getattr(self, one.name)[chosen] for one in fields(self)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

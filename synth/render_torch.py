@@ -12,7 +12,7 @@ at most 1 of 255 in few colours (tests/synth/test_render_torch.py).
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -213,13 +213,13 @@ class TorchRenderer:
             device: where to render, ``"cuda"`` or ``"cpu"``.
             pipelines: what pictures go through first. Every scene's pictures then are its own, and are sent for it.
             max_bytes: bound of the memory for resident pictures, see :class:`ResidentPictures`.
-            compiled: let ``torch.compile`` make one kernel of the looking up, which takes most of the time. The first
-                batch then takes about half a minute; it needs a compiler (Triton on CUDA, C++ on CPUs).
+            compiled: let ``torch.compile`` make one kernel of all that is done to a pixel that motion does not blur.
+                The first batches then wait for the compiler; needs one (Triton on CUDA, C++ on CPUs).
         """
         self.size = size
         self.device = torch.device(device)
         self.pictures = ResidentPictures(bank, self.device, pipelines, max_bytes)
-        self._look_up: Callable[..., Tensor] = torch.compile(_look_up, dynamic=True) if compiled else _look_up
+        self._paint: Callable[..., Painted] = torch.compile(_paint, dynamic=True) if compiled else _paint
 
     def render(
         self, scenes: Sequence[Scene], num_frames: int, chosen: Sequence[Sequence[int]] | None = None
@@ -241,7 +241,7 @@ class TorchRenderer:
         pixels = self.pictures.send(layout.jobs.num_pixels)
         _make_pictures(pixels, layout.jobs)
         shape = (layout.num_videos, layout.num_frames, *self.size)
-        drawing = _Drawing(self.size, pixels, math.prod(shape), self._look_up)
+        drawing = _Drawing(self.size, pixels, math.prod(shape), self._paint)
         drawing.lay(layout.ground, is_ground=True)
         for rank in layout.ranks:
             drawing.lay(rank.shadows)
@@ -254,16 +254,17 @@ class TorchRenderer:
 class _Places:
     """The pixels of E boxes in a row: to which box each belongs, and where it is in there."""
 
-    def __init__(self, box: NDArray[np.int64], device: torch.device) -> None:
-        """Lists the pixels of boxes ``(E, 5)``: frame, x0, y0, width, height."""
-        counts = box[:, 3] * box[:, 4]
-        self.num_pixels = int(counts.sum())
-        self._boxes = _send(np.concatenate([box, (np.cumsum(counts) - counts)[:, None]], axis=1), device)
-        numbers = torch.arange(len(box), device=device)
-        self.box = torch.repeat_interleave(numbers, _send(counts, device), output_size=self.num_pixels)
-        """``int64 (P,)``: number of the box."""
-        self._frame, self._x0, self._y0, width, _, first = self._boxes[self.box].unbind(-1)
-        place = torch.arange(self.num_pixels, device=device) - first
+    def __init__(self, boxes: Tensor, box: Tensor) -> None:
+        """Finds the places of pixels; nothing but tensors, so that it can be compiled. See :func:`_places`.
+
+        Args:
+            boxes: ``int64 (E, 6)``: frame, x0, y0, width, height, number of the first pixel.
+            box: ``int64 (P,)``, ascending: number of the box.
+        """
+        self._boxes = boxes
+        self.box = box
+        self._frame, self._x0, self._y0, width, _, first = boxes[box].unbind(-1)
+        place = torch.arange(len(box), device=box.device) - first
         self.y = torch.div(place, width, rounding_mode="floor")
         """``int64 (P,)``: row in the box."""
         self.x = place - self.y * width
@@ -279,13 +280,29 @@ class _Places:
         return first + torch.minimum(y.clamp(min=0), height - 1) * width + torch.minimum(x.clamp(min=0), width - 1)
 
 
+def _list_pixels(box: NDArray[np.int64], device: torch.device) -> tuple[Tensor, Tensor]:
+    """The pixels of boxes ``(E, 5)``, frame, x0, y0, width and height: what :class:`_Places` takes."""
+    counts = box[:, 3] * box[:, 4]
+    boxes = _send(np.concatenate([box, (np.cumsum(counts) - counts)[:, None]], axis=1), device)
+    numbers = torch.arange(len(box), device=device)
+    return boxes, torch.repeat_interleave(numbers, _send(counts, device), output_size=int(counts.sum()))
+
+
+def _places(box: NDArray[np.int64], device: torch.device) -> _Places:
+    return _Places(*_list_pixels(box, device))
+
+
+Painted = tuple[Tensor, Tensor, Tensor]
+"""Numbers of pixels, what becomes of their colours, and of their ids."""
+
+
 class _Drawing:
     """Frames while they are drawn, from far to near."""
 
-    def __init__(self, size: tuple[int, int], pixels: Tensor, num_pixels: int, look_up: Callable[..., Tensor]) -> None:
-        """Empty frames of ``num_pixels`` pixels in all, to be drawn from resident ``pixels`` by :func:`_look_up`."""
+    def __init__(self, size: tuple[int, int], pixels: Tensor, num_pixels: int, paint: Callable[..., Painted]) -> None:
+        """Empty frames of ``num_pixels`` pixels in all, to be drawn from resident ``pixels`` by :func:`_paint`."""
         self._size = size
-        self._look_up = look_up
+        self._paint = paint
         self._pixels = pixels
         self._canvas = torch.empty((num_pixels, 4), dtype=torch.uint8, device=pixels.device)
         self.masks = torch.zeros(num_pixels, dtype=torch.uint8, device=pixels.device)
@@ -295,46 +312,45 @@ class _Drawing:
         """Draws a layer over what is there, or under everything, and lets it own the pixels where it is solid."""
         if layer is None:
             return
+        smeared: NDArray[np.bool_] = (layer.steps != 0).reshape(len(layer.ids), -1).max(axis=1)
+        if not smeared.all():
+            self._lay_plain(layer.take(~smeared), is_ground)
+        if smeared.any():
+            self._lay_smeared(layer.take(smeared), is_ground)
+
+    def _lay_plain(self, layer: Layer, is_ground: bool) -> None:
+        """Draws what motion does not blur: all that is done to a pixel is done at once."""
+        boxes, box = _list_pixels(layer.outer, self._pixels.device)
+        tables = _tables(layer, self._pixels.device)
+        place, colours, ids = self._paint(
+            self._canvas, self.masks, self._pixels, boxes, box, tables, is_ground, self._size
+        )
+        self._canvas[place] = colours
+        self.masks[place] = ids
+
+    def _lay_smeared(self, layer: Layer, is_ground: bool) -> None:
         device = self._pixels.device
-        outer = _Places(layer.outer, device)
-        sharp = above = self._warped(layer, outer, is_ground)
-        at = outer
-        if layer.steps.any():
-            at = _Places(layer.inner, device)
-            lag, corner = _send(layer.lag, device)[at.box], _send(_corners(layer), device)[at.box]
-            x, y = at.x + corner[:, 0], at.y + corner[:, 1]
-            sharp = sharp[outer.number(at.box, x, y)]
-            above = _smear(above, outer, layer)[outer.number(at.box, x - lag[:, 0], y - lag[:, 1])]
-        place = at.in_frames(self._size)
+        outer, inner, tables = _places(layer.outer, device), _places(layer.inner, device), _tables(layer, device)
+        sharp = _look_up(self._pixels, tables, outer, is_ground)
+        corner = _send(layer.inner[:, 1:3] - layer.outer[:, 1:3], device)[inner.box]
+        lag = _send(layer.lag, device)[inner.box]
+        x, y = inner.x + corner[:, 0], inner.y + corner[:, 1]
+        above = _smear(sharp, outer, layer)[outer.number(inner.box, x - lag[:, 0], y - lag[:, 1])]
+        place = inner.in_frames(self._size)
         if is_ground:
             self._canvas[place] = above.to(torch.uint8)
             return
-        # What shines through is rounded before the object is added, as the other renderer does. No product of two
-        # bytes comes near a half of a 255th, so float32 rounds it right.
-        below = torch.round(self._canvas[place] * (255 - above[:, 3:]) * (1 / 255))
-        if (layer.gain != 1).any():
-            above = above * _send(layer.gain.astype(np.float32), device)[at.box][:, None]
-        self._canvas[place] = torch.round(below + above).clamp_(max=255).to(torch.uint8)
-        self._let_own(layer, at, place, sharp)
+        self._canvas[place] = _blend(self._canvas[place], above, tables.gain[inner.box])
+        ids = tables.ids[inner.box]
+        self.masks[place] = _own(self.masks[place], sharp[outer.number(inner.box, x, y)], ids)
 
     def own(self, layer: Layer | None) -> None:
         """Lets a layer own the pixels where it is solid, without drawing it."""
         if layer is not None:
-            places = _Places(layer.outer, self._pixels.device)
-            self._let_own(layer, places, places.in_frames(self._size), self._warped(layer, places))
-
-    def _warped(self, layer: Layer, places: _Places, mirrored: bool = False) -> Tensor:
-        """A layer's pictures in its outer boxes: ``float32 (P, 4)``."""
-        device = self._pixels.device
-        slot, back = _send(layer.slot, device), _send(layer.back.astype(np.float32), device)
-        waves = _send(layer.waves.astype(np.float32), device)
-        return self._look_up(self._pixels, slot, back, waves, places.box, places.x, places.y, mirrored)
-
-    def _let_own(self, layer: Layer, places: _Places, place: Tensor, sharp: Tensor) -> None:
-        if not layer.ids.any():
-            return
-        ids = _send(layer.ids.astype(np.uint8), place.device)[places.box]
-        self.masks[place] = torch.where((sharp[:, 3] >= SOLID) & (ids > 0), ids, self.masks[place])
+            places, tables = _places(layer.outer, self._pixels.device), _tables(layer, self._pixels.device)
+            place = places.in_frames(self._size)
+            sharp = _look_up(self._pixels, tables, places, mirrored=False)
+            self.masks[place] = _own(self.masks[place], sharp, tables.ids[places.box])
 
     def lit(self, light: NDArray[np.float64] | None) -> Tensor:
         """The colours under the light, ``uint8 (F, H W, 3)``; light as in :attr:`synth.layers.Layout.light`."""
@@ -345,9 +361,69 @@ class _Drawing:
         return torch.round(colours * gains).clamp_(max=255).to(torch.uint8)
 
 
-def _corners(layer: Layer) -> NDArray[np.int64]:
-    """Where the upper left corners of inner boxes lie in the outer ones: ``int64 (E, 2)``."""
-    return layer.inner[:, 1:3] - layer.outer[:, 1:3]
+class _Tables(NamedTuple):
+    """A layer's arrays on the device; see :class:`synth.layers.Layer`."""
+
+    slot: Tensor
+    back: Tensor
+    waves: Tensor
+    gain: Tensor
+    ids: Tensor
+
+
+def _tables(layer: Layer, device: torch.device) -> _Tables:
+    floats = (layer.back, layer.waves, layer.gain)
+    back, waves, gain = (_send(array.astype(np.float32), device) for array in floats)
+    return _Tables(_send(layer.slot, device), back, waves, gain, _send(layer.ids.astype(np.uint8), device))
+
+
+def _paint(
+    canvas: Tensor,
+    masks: Tensor,
+    pixels: Tensor,
+    boxes: Tensor,
+    box: Tensor,
+    tables: _Tables,
+    is_ground: bool,
+    size: tuple[int, int],
+) -> Painted:
+    """Draws a layer that motion does not blur; nothing but tensors, so that it can be compiled into one kernel.
+
+    Args:
+        canvas: ``uint8 (F H W, 4)``, what has been drawn so far.
+        masks: ``uint8 (F H W,)``.
+        pixels: ``int32 (N,)``, resident pictures.
+        boxes: ``int64 (E, 6)``, as :class:`_Places` takes them.
+        box: ``int64 (P,)``, likewise.
+        tables: the layer.
+        is_ground: whether it lies under everything, and goes on mirrored beyond its edges.
+        size: height and width of the frames.
+
+    Returns:
+        ``int64 (P,)``, ``uint8 (P, 4)``, ``uint8 (P,)``.
+    """
+    places = _Places(boxes, box)
+    place = places.in_frames(size)
+    above = _look_up(pixels, tables, places, is_ground)
+    if is_ground:
+        return place, above.to(torch.uint8), masks[place]
+    ids = _own(masks[place], above, tables.ids[box])
+    return place, _blend(canvas[place], above, tables.gain[box]), ids
+
+
+def _blend(below: Tensor, above: Tensor, gain: Tensor) -> Tensor:
+    """Lays premultiplied colours ``float32 (P, 4)`` of some brightness ``(P,)`` over others ``uint8 (P, 4)``.
+
+    What shines through is rounded before the object is added, as the other renderer does. No product of two bytes comes
+    near a half of a 255th, so float32 rounds it right.
+    """
+    through = torch.round(below * (255 - above[:, 3:]) * (1 / 255))
+    return torch.round(through + above * gain[:, None]).clamp(max=255).to(torch.uint8)
+
+
+def _own(masks: Tensor, above: Tensor, ids: Tensor) -> Tensor:
+    """Gives the pixels where an object is solid to it, if it has an id: ``uint8 (P,)``."""
+    return torch.where((above[:, 3] >= SOLID) & (ids > 0), ids, masks)
 
 
 def _smear(picture: Tensor, places: _Places, layer: Layer) -> Tensor:
@@ -365,32 +441,21 @@ def _smear(picture: Tensor, places: _Places, layer: Layer) -> Tensor:
     return picture
 
 
-def _look_up(
-    pixels: Tensor, slot: Tensor, back: Tensor, waves: Tensor, box: Tensor, x: Tensor, y: Tensor, mirrored: bool
-) -> Tensor:
-    """What warped pictures show: ``float32 (P, 4)``, whole numbers. Nothing but tensors, so that it can be compiled.
+def _look_up(pixels: Tensor, tables: _Tables, places: _Places, mirrored: bool) -> Tensor:
+    """What warped pictures show: ``float32 (P, 4)``, whole numbers.
 
     Positions are rounded as OpenCV 5.0 rounds them in cv2.warpAffine: the map to float32, a row's part of the sum
     (b y, then + c) to float32, and a x is added in one rounding (a fused multiply-add; here in float64).
-
-    Args:
-        pixels: ``int32 (N,)``, resident pictures.
-        slot: ``int64 (E, 3)``, see :attr:`synth.layers.Layer.slot`.
-        back: ``float32 (E, 6)``, see :attr:`synth.layers.Layer.back`.
-        waves: ``float32 (E, K, 5)``, see :attr:`synth.layers.Layer.waves`.
-        box: ``int64 (P,)``, which of the E boxes a pixel belongs to.
-        x: ``int64 (P,)``, column in the box.
-        y: ``int64 (P,)``, row in the box.
-        mirrored: as in :func:`_sample`.
     """
-    a, b, c, d, e, f = back[box].unbind(-1)
+    box, x, y = places.box, places.x, places.y
+    a, b, c, d, e, f = tables.back[box].unbind(-1)
     u = torch.addcmul((b * y + c).double(), a.double(), x.double()).float()
     v = torch.addcmul((e * y + f).double(), d.double(), x.double()).float()
-    for wave in waves.unbind(1):
+    for wave in tables.waves.unbind(1):
         along_x, along_y, start, sway_x, sway_y = wave[box].unbind(-1)
         bend = torch.sin(2 * math.pi * (along_x * x + along_y * y + start))
         u, v = u + sway_x * bend, v + sway_y * bend
-    return _sample(pixels, slot[box], u, v, mirrored)
+    return _sample(pixels, tables.slot[box], u, v, mirrored)
 
 
 def _sample(pixels: Tensor, slot: Tensor, u: Tensor, v: Tensor, mirrored: bool) -> Tensor:
@@ -440,7 +505,7 @@ def _make_pictures(pixels: Tensor, jobs: JobTable) -> None:
     """Recolours and blurs pictures, and puts what is made behind the resident ones, in ``pixels``."""
     for part in jobs.parts:
         device = pixels.device
-        places = _Places(part.boxes(), device)
+        places = _places(part.boxes(), device)
         source, pad = _send(part.source, device)[places.box], _send(part.pad, device)[places.box]
         made = _fetch(pixels, source, places.x - pad, places.y - pad, mirrored=False)
         gains = _send(part.gains, device)[places.box]
@@ -450,7 +515,7 @@ def _make_pictures(pixels: Tensor, jobs: JobTable) -> None:
             made = torch.round(_blur(_blur(made, places, part, 1), places, part, 0))
             made = torch.round(made * _send(part.strength, device)[places.box][:, None])
         first = int(part.made[0, 0])
-        pixels[first : first + places.num_pixels] = _pack(made)
+        pixels[first : first + len(made)] = _pack(made)
 
 
 def _blur(picture: Tensor, places: _Places, jobs: JobPart, axis: int) -> Tensor:
