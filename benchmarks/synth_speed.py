@@ -11,6 +11,7 @@ and peak memory of all processes. Both keep what the other has written.
 """
 
 import argparse
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,7 @@ def main() -> None:
     settings = parser.parse_args()
     if settings.quick:
         settings.rounds, settings.seconds = 2, 0.5
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # for the workers, as the command sets it for its own
     sources = Sources(tuple(settings.objects or ["builtin"]), tuple(settings.backgrounds or ["builtin"]))
     with tempfile.TemporaryDirectory(dir=settings.work) as work:
         found: dict[str, Any] = {"machine": machine(None), "sources": [sources.objects, sources.backgrounds]}

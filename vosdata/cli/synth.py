@@ -1,5 +1,6 @@
 """``vosdata synth``: makes SynthVOS as a shard set."""
 
+import os
 import re
 import sys
 import time
@@ -138,6 +139,8 @@ def command(
       vosdata synth --from scenes.parquet --size 480x864 --frames 14 --out large
       vosdata synth --from synthvos/dataset.json --objects raw/MSRA10K --backgrounds raw/VOCdevkit --out again
     """
+    # There is a process for every core; numpy's own threads would only take turns with them. It looks when imported.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from synth.config import make_config
     from synth.generate import SynthPlan
     from synth.generate_device import DevicePlan
