@@ -9,10 +9,11 @@ import logging
 import os
 import pickle
 import platform
+import sys
 import time
 from collections import Counter, deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -123,15 +124,16 @@ def _connected(ray: Any) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    try:
-        ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-    except Exception as error:  # what Ray itself raises when a node does not start
-        reason = str(error).strip().splitlines()[0]
-        raise ShardError(f"the Ray cluster cannot be reached: {reason}") from error
-    try:
-        yield
-    finally:
-        ray.shutdown()
+    with redirect_stdout(sys.stderr):  # Ray tells about lost nodes there, in the middle of anybody's JSON
+        try:
+            ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        except Exception as error:  # what Ray itself raises when a node does not start
+            reason = str(error).strip().splitlines()[0]
+            raise ShardError(f"the Ray cluster cannot be reached: {reason}") from error
+        try:
+            yield
+        finally:
+            ray.shutdown()
 
 
 def _wait_until_seen(made: _Made, shard: int, job: Job) -> None:

@@ -19,7 +19,8 @@ from shards.build import build_shard_set
 from shards.errors import VosDataError
 from shards.ray_engine import RayEngine
 
-FAST_DETECTION = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_timeout_ms": 2000}
+# A node whose port is closed is given up after five seconds; one that only stalls gets a minute.
+FAST_DETECTION = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 1000, "health_check_timeout_ms": 12000}
 
 
 def main(folder: Path) -> None:

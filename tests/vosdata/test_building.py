@@ -78,3 +78,15 @@ def test_a_missing_ray_is_one_line(
     assert capsys.readouterr().err.strip() == (
         "vosdata: the engine ray needs Ray, which is not installed: pip install vosdata[ray]"
     )
+
+
+def test_ctrl_c_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def press(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("vosdata.cli.building.Building.build", press)
+    assert run([*SYNTH, "--out", str(tmp_path / "set")]) == 130
+    told = capsys.readouterr().err.strip().splitlines()
+    assert told[-1] == "vosdata: interrupted; the same command continues where this one stopped"

@@ -11,6 +11,9 @@ from shards.errors import VosDataError
 # The base of every wrong call that the parser finds; typer exports only its subclasses.
 USAGE_ERROR: Any = typer.BadParameter.__mro__[1]
 
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells have it: 128 and the number of SIGINT."""
+
 COMMANDS = {
     "synth": "Make SynthVOS: cut-out objects moving over photographs.",
     "shard": "Pack DAVIS, YouTube-VOS and look-alike folders into shards.",
@@ -54,6 +57,8 @@ def run(arguments: list[str]) -> int:
     try:
         command = typer.main.get_command(build(called))
         status = command.main(args=arguments, prog_name="vosdata", standalone_mode=False)
+        if status == INTERRUPTED:
+            raise KeyboardInterrupt  # the parser has caught it and made a status of it
         return status if isinstance(status, int) else 0
     except USAGE_ERROR as error:
         message = error.format_message()
@@ -61,7 +66,7 @@ def run(arguments: list[str]) -> int:
         return 2
     except (typer.Abort, KeyboardInterrupt):
         print("vosdata: interrupted; the same command continues where this one stopped", file=sys.stderr)
-        return 130
+        return INTERRUPTED
     except VosDataError as error:
         print(f"vosdata: {error}", file=sys.stderr)
         return 1
