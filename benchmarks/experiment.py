@@ -6,6 +6,8 @@ an experiment that was cut goes on inside the run that was under way, and one th
 
 import json
 import multiprocessing
+import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -151,7 +153,7 @@ def run_all(
         ConflictError: the folder holds a contender of that name that was made in another way.
     """
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=context) as pool:
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_end_with_parent) as pool:
         tasks = [pool.submit(examine, contender, exams, folder, device) for contender in contenders]
         try:
             for done, task in enumerate(as_completed(tasks), start=1):
@@ -160,6 +162,18 @@ def run_all(
             pool.shutdown(cancel_futures=True)
             raise
         return [task.result() for task in tasks]
+
+
+def _end_with_parent() -> None:
+    """Ends this process when the experiment is killed: a training that went on alone would keep its folder locked."""
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def examine(contender: Contender, exams: Sequence[Exam], folder: Path, device: str) -> dict[str, Any]:

@@ -1,7 +1,11 @@
 """The experiments: equal budgets, honest intervals, nothing done twice, nothing mixed."""
 
 import json
+import os
+import signal
+import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -252,3 +256,28 @@ def test_an_arm_that_failed_altogether_is_named_and_left_out(tmp_path: Path) -> 
     text = (tmp_path / "synth_effect.md").read_text()
     assert "* failed: rich, seed 0: step 7: loss is not finite" in text
     assert "| SynthVOS, rich, alone |" not in text
+
+
+def test_no_worker_outlives_an_experiment_that_is_killed(tmp_path: Path) -> None:
+    script = tmp_path / "killed.py"
+    script.write_text(
+        "import multiprocessing, os, sys, time\n"
+        "def work(): print(os.getpid(), flush=True); time.sleep(60)\n"
+        "def begin(): experiment._end_with_parent(); work()\n"
+        f"sys.path.insert(0, {str(BENCHMARKS)!r})\n"
+        "import experiment\n"
+        "if __name__ == '__main__':\n"
+        "    multiprocessing.get_context('fork').Process(target=begin).start()\n"
+        "    time.sleep(60)\n"
+    )
+    with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        worker = int(parent.stdout.readline())
+        parent.kill()
+        parent.wait()
+    for _ in range(100):
+        if not Path(f"/proc/{worker}").exists():
+            return
+        time.sleep(0.05)
+    os.kill(worker, signal.SIGKILL)
+    pytest.fail("the worker went on without its experiment")
