@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from shards.codec import decode_image, encode_jpeg
@@ -184,3 +185,24 @@ def test_a_device_that_is_not_there_is_a_wrong_call(
 ) -> None:
     assert run(["eval", str(checkpoint), "--data", str(tiny_sets["gamma"]), "--device", "gpu7"]) == 2
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+def test_lower_precision_is_a_choice_that_is_remembered_with_the_output(
+    checkpoint: Path, frames: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mask = tmp_path / "first.png"
+    mask.write_bytes(encode_mask(square(1, 6)))
+    chosen = []
+    started = VideoSegmenter.__init__
+
+    def noting(self: VideoSegmenter, *arguments: object, **options: object) -> None:
+        started(self, *arguments, **options)
+        chosen.append(self.autocast)
+
+    monkeypatch.setattr(VideoSegmenter, "__init__", noting)
+    call = ["segment", str(frames), "--mask", str(mask), "--checkpoint", str(checkpoint), "--out", str(tmp_path / "o")]
+    assert run([*call, "--device=cpu", "--precision=bfloat16"]) == 0
+    assert chosen == [torch.bfloat16]
+    assert run([*call, "--device=cpu"]) == 1  # auto is float32 here
+    refusal = capsys.readouterr().err
+    assert "precision" in refusal and "bfloat16" in refusal and "float32" in refusal

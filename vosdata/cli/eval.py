@@ -9,7 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vosdata.cli.devices import Precision, pick_device, pick_precision
+
 if TYPE_CHECKING:
+    import torch
+
     from vosdata.datasets.videos import Video
     from vosdata.models.agame import AGAME
 
@@ -25,6 +29,9 @@ def command(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Keep the predictions here, in the official layout.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda where there is one.")] = "auto",
+    precision: Annotated[
+        Precision, typer.Option(help="What convolutions compute in; auto: bfloat16 on a GPU, float32 on the CPU.")
+    ] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON, in full precision.")] = False,
 ) -> None:
     """Segment every sequence of a shard set or dataset with a checkpoint, and score the result.
@@ -44,18 +51,21 @@ def command(
     rule = find_protocol(protocol or usual_protocol(data))
     videos = open_dataset(data, split, rule.name)
     path, reason = chosen_checkpoint(checkpoint)
-    model, _ = load_model(path, pick_device(device))
+    device = pick_device(device)
+    model, _ = load_model(path, device)
     if reason:
         print(f"checkpoint: {path}{reason}", file=sys.stderr)
     with tempfile.TemporaryDirectory(prefix="vosdata-eval-") as temporary:
         folder = out or Path(temporary) / "predictions"
-        predict_all(model, videos, folder, rule.name)
+        predict_all(model, videos, folder, rule.name, pick_precision(precision, device))
         if out is not None:
             print(f"predictions: {out}", file=sys.stderr)
         print_score(score_with_progress(videos, folder, rule.name), as_json)
 
 
-def predict_all(model: "AGAME", videos: "Sequence[Video]", folder: Path, protocol: str) -> None:
+def predict_all(
+    model: "AGAME", videos: "Sequence[Video]", folder: Path, protocol: str, autocast: "torch.dtype | None" = None
+) -> None:
     """Segments the sequences whose predictions are not in the folder yet.
 
     Raises:
@@ -68,33 +78,16 @@ def predict_all(model: "AGAME", videos: "Sequence[Video]", folder: Path, protoco
     from vosdata.models.agame import VideoSegmenter
 
     prepare = find_protocol(protocol).prepare_truth
-    claim_folder(folder, {"weights": weights_digest(model), "data": data_digest(videos), "protocol": protocol})
+    made_with = {"weights": weights_digest(model), "data": data_digest(videos), "protocol": protocol}
+    claim_folder(folder, {**made_with, "precision": str(autocast or "torch.float32").removeprefix("torch.")})
     missing = [video for video in videos if not (folder / video.name).is_dir()]
     before, total = 0, sum(video.num_frames for video in missing)
     with show_progress("frames segmented") as update:
         for video in missing:
             shown = partial(_show_frames, update, before, total)
-            predict_video(VideoSegmenter(model), video, folder, prepare, progress=shown)
+            predict_video(VideoSegmenter(model, autocast=autocast), video, folder, prepare, progress=shown)
             before += video.num_frames
 
 
 def _show_frames(update: Callable[[int, int], None], before: int, total: int, done: int) -> None:
     update(before + done, total)
-
-
-def pick_device(name: str) -> str:
-    """The device for ``auto``: the GPU where there is one.
-
-    Raises:
-        ValueError: there is no such device here.
-    """
-    import torch
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(f"--device {name}: there is no CUDA device here; use cpu")
-    try:
-        return str(torch.device(name))
-    except RuntimeError as error:
-        raise ValueError(f"--device {name}: {error}") from error

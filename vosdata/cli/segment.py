@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vosdata.cli.devices import Precision, pick_device, pick_precision
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -27,6 +29,9 @@ def command(
     checkpoint: Annotated[Path, typer.Option(help="Checkpoint file, or run folder, of which the newest is taken.")],
     out: Annotated[Path | None, typer.Option(help="Output folder [default: segmented/<name of the video>].")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda where there is one.")] = "auto",
+    precision: Annotated[
+        Precision, typer.Option(help="What convolutions compute in; auto: bfloat16 on a GPU, float32 on the CPU.")
+    ] = "auto",
 ) -> None:
     """Segment a video or a folder of frames from its first mask.
 
@@ -39,7 +44,6 @@ def command(
     """
     from vosdata.ahead import ahead
     from vosdata.checkpoint import load_model
-    from vosdata.cli.eval import pick_device
     from vosdata.cli.progress import show_progress
     from vosdata.frames import open_frames
     from vosdata.given import GivenMaskFiles
@@ -51,11 +55,14 @@ def command(
     masks = GivenMaskFiles(mask, source.first_number)
     first = next(iter(source))
     masks.check_size(first.rgb.shape[0], first.rgb.shape[1])
-    model, _ = load_model(checkpoint, pick_device(device))
+    device = pick_device(device)
+    model, _ = load_model(checkpoint, device)
+    autocast = pick_precision(precision, device)
     folder = out or Path("segmented") / video.resolve().stem
-    claim_folder(folder, {"video": video.name, "masks": masks.digests(), "weights": weights_digest(model)})
+    made_with = {"video": video.name, "masks": masks.digests(), "weights": weights_digest(model)}
+    claim_folder(folder, {**made_with, "precision": str(autocast or "torch.float32").removeprefix("torch.")})
     # Reading, segmenting and writing go on at the same time.
-    segmented = ahead(segment_frames(VideoSegmenter(model), ahead(source), masks.read))
+    segmented = ahead(segment_frames(VideoSegmenter(model, autocast=autocast), ahead(source), masks.read))
     with show_progress("frames") as update:
         pictures = write_masks(segmented, folder / "masks", lambda done: update(done, source.num_frames or done))
         target = write_video(folder / "overlay.mp4", pictures, source.frame_rate or USUAL_FRAME_RATE)
