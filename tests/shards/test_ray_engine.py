@@ -50,12 +50,14 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, di
         yield folder, json.loads(run.stdout.splitlines()[-1])
 
 
+@pytest.mark.slow
 @needs_ray
 def test_a_node_killed_in_the_middle_changes_no_byte(cluster: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     build_shard_set(ToyPlan(num_shards=8, records_per_shard=4), tmp_path / "toy")
     assert content(cluster[0] / "node") == content(tmp_path / "toy")
 
 
+@pytest.mark.slow
 @needs_ray
 def test_a_lost_node_costs_only_the_shard_that_it_was_at(cluster: tuple[Path, dict[str, Any]]) -> None:
     killed = cluster[1]["node killed"]
@@ -66,18 +68,21 @@ def test_a_lost_node_costs_only_the_shard_that_it_was_at(cluster: tuple[Path, di
     assert len(killed["done"]) >= 2
 
 
+@pytest.mark.slow
 @needs_ray
 def test_what_the_plan_raises_arrives_as_itself(cluster: tuple[Path, dict[str, Any]]) -> None:
     assert cluster[1]["bad picture"] == "BadFileError: picture 4 is broken"
     assert not (cluster[0] / "bad" / "dataset.json").exists()
 
 
+@pytest.mark.slow
 @needs_ray
 def test_a_killed_worker_is_replaced(cluster: tuple[Path, dict[str, Any]], toy_set: Path) -> None:
     assert (cluster[0] / "killed").exists()
     assert content(cluster[0] / "worker") == content(toy_set)
 
 
+@pytest.mark.slow
 @needs_ray
 def test_a_shard_that_kills_every_worker_ends_in_an_error(cluster: tuple[Path, dict[str, Any]]) -> None:
     told = cluster[1]["workers killed"]
@@ -85,6 +90,7 @@ def test_a_shard_that_kills_every_worker_ends_in_an_error(cluster: tuple[Path, d
     assert "shard 1 lost its worker 4 times" in told and "\n" not in told
 
 
+@pytest.mark.slow
 @needs_ray
 def test_ctrl_c_leaves_a_set_that_the_same_call_completes(cluster: tuple[Path, dict[str, Any]], toy_set: Path) -> None:
     assert cluster[1]["interrupted"] in (["toy-000000.tar"], ["toy-000000.tar", "toy-000001.tar"])
