@@ -7,7 +7,7 @@ from typing import Any
 
 from dot_plot import Plot, Row, svg
 from experiment import Exam, failures, values
-from experiment_facts import facts_lines, place, without_paths
+from experiment_facts import facts_lines, place, shown, without_paths
 from scipy.stats import spearmanr
 from seeds import Estimate, difference, estimate
 
@@ -37,7 +37,7 @@ def write_report(out: Path, results: Sequence[dict[str, Any]], exams: Sequence[E
         "machine": place(),
         "facts": without_paths(facts),
         "paper": PAPER,
-        "results": without_paths(list(results)),
+        "results": shown(results),
     }
     (out / "agame_ablation.json").write_text(json.dumps(content, indent=1) + "\n")
     (out / "agame_ablation.md").write_text("\n".join(_markdown(results, exams, facts)) + "\n")

@@ -8,7 +8,7 @@ from typing import Any
 
 from dot_plot import Plot, Row, svg
 from experiment import MEASURES, Exam, failures, values
-from experiment_facts import facts_lines, place, without_paths
+from experiment_facts import facts_lines, place, shown, without_paths
 from seeds import Estimate, difference, estimate
 
 ARMS = {
@@ -22,7 +22,7 @@ ARMS = {
 def write_report(out: Path, results: Sequence[dict[str, Any]], exam: Exam, facts: dict[str, Any]) -> None:
     """Writes ``synth_effect.{json,md,svg}``."""
     out.mkdir(parents=True, exist_ok=True)
-    content = {"machine": place(), "facts": without_paths(facts), "results": without_paths(list(results))}
+    content = {"machine": place(), "facts": without_paths(facts), "results": shown(results)}
     (out / "synth_effect.json").write_text(json.dumps(content, indent=1) + "\n")
     (out / "synth_effect.md").write_text("\n".join(_markdown(results, exam, facts)) + "\n")
     plots = [

@@ -18,11 +18,12 @@ def place() -> dict[str, Any]:
 def facts_lines(results: Sequence[dict[str, Any]], facts: dict[str, Any]) -> Iterable[str]:
     """A paragraph: when, where, how large."""
     where, model, stages = place(), facts["recipes"][0]["model"], facts["recipes"]
-    seeds = {one["seed"] for one in results}
+    num_seeds = len({one["seed"] for one in results})
     yield (
         f"{where['date']}, {where['cpu']}, {where['cores']} cores, PyTorch {where['versions']['torch']}. Scale "
         f"{facts['scale']}: {model['backbone']} of width {model['backbone_width']}, weights {model['weights']}, frames "
-        f"of {stages[0]['data']['size']}; {', then '.join(map(_stage, stages))}; {len(seeds)} seeds."
+        f"of {stages[0]['data']['size']}; {', then '.join(map(_stage, stages))}; "
+        f"{num_seeds} seed{'s' if num_seeds > 1 else ''}."
     )
     if facts["synth"]:
         yield f"In SynthVOS, besides the preset: `{json.dumps(facts['synth'])}`."
@@ -31,6 +32,11 @@ def facts_lines(results: Sequence[dict[str, Any]], facts: dict[str, Any]) -> Ite
 def _stage(recipe: dict[str, Any]) -> str:
     data, train = recipe["data"], recipe["train"]
     return f"{train['steps']} steps of {train['batch']} snippets of {data['frames']} frames"
+
+
+def shown(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What a report holds of the contenders' scores: all but their recipes, which it has once."""
+    return [without_paths({key: value for key, value in one.items() if key != "configuration"}) for one in results]
 
 
 def without_paths(content: Any) -> Any:
