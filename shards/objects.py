@@ -1,11 +1,16 @@
 """What the index says about a record's objects: ids, and area and box of each in every frame."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shards.masks import MaskStats
+from shards.types import MAX_OBJECT_ID
+
+_WORD = 8
+"""Pixels that are looked at in one go, as one ``uint64``."""
 
 
 class ObjectTable:
@@ -28,3 +33,63 @@ class ObjectTable:
                 columns = np.searchsorted(self.ids, found.ids)
                 self.areas[row, columns] = found.areas
                 self.boxes[row, columns] = found.boxes
+
+    @classmethod
+    def of_masks(cls, masks: Sequence[NDArray[np.uint8] | None]) -> "ObjectTable":
+        """The same table as of :func:`shards.masks.object_stats` of each mask, in a third of the time.
+
+        Args:
+            masks: ``uint8 (H, W)``, all of one size; None where the frame is unannotated.
+        """
+        table = cls([None] * len(masks))
+        shown = [number for number, mask in enumerate(masks) if mask is not None]
+        known = [mask for mask in masks if mask is not None]
+        if not known:
+            return table
+        height, width = known[0].shape
+        starts, lengths, values = _runs(known)
+        whose = starts // (height * width) * 256 + values
+        order = np.argsort(whose, kind="stable")  # by frame, by id, from above
+        whose, starts, lengths = whose[order], starts[order], lengths[order]
+        firsts = np.flatnonzero(np.diff(whose, prepend=-1))
+        if not len(firsts):
+            return table
+        lasts = np.append(firsts[1:], len(whose)) - 1
+        rows = starts // width
+        left = starts - rows * width
+        frames, values = np.divmod(whose[firsts], 256)
+        table.ids = np.unique(values).astype(np.uint8)
+        row, column = np.array(shown)[frames], np.searchsorted(table.ids, values)
+        table.areas = np.zeros((len(masks), len(table.ids)), np.int32)
+        table.areas[row, column] = np.add.reduceat(lengths, firsts)
+        table.boxes = np.zeros((*table.areas.shape, 4), np.int32)
+        above = frames * height
+        x0, x1 = np.minimum.reduceat(left, firsts), np.maximum.reduceat(left + lengths, firsts)
+        table.boxes[row, column] = np.stack([x0, rows[firsts] - above, x1, rows[lasts] + 1 - above], axis=1)
+        return table
+
+
+def _runs(masks: Sequence[NDArray[np.uint8]]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint8]]:
+    """The horizontal runs of equal pixels that belong to objects: begins (counted over all masks), lengths, ids.
+
+    Runs begin at few pixels, so whole words without a begin are passed over first.
+    """
+    height, width = masks[0].shape
+    size = height * width
+    total = size * len(masks)
+    begins = np.zeros(-(-total // _WORD) * _WORD, np.bool_)
+    for number, mask in enumerate(masks):
+        flat, place = mask.reshape(-1), begins[number * size : (number + 1) * size]
+        np.not_equal(flat[1:], flat[:-1], out=place[1:])
+        place[::width] = True  # no run goes on in the next row
+    whole = begins.view(np.uint64)
+    words = np.flatnonzero(whole != 0)
+    inside = np.flatnonzero(whole[words].view(np.bool_))
+    starts = (words[inside >> 3] << 3) + (inside & 7)
+    ends = np.searchsorted(starts, np.arange(len(masks) + 1) * size).tolist()
+    values = np.empty(len(starts), np.uint8)
+    for number, (first, end) in enumerate(pairwise(ends)):
+        values[first:end] = masks[number].reshape(-1)[starts[first:end] - number * size]
+    lengths = np.diff(starts, append=total)
+    objects = np.flatnonzero(values - np.uint8(1) < MAX_OBJECT_ID)  # 0 wraps around to 255
+    return starts[objects], lengths[objects], values[objects]

@@ -27,7 +27,7 @@ from shards.format import (
 )
 from shards.index import IndexEntry
 from shards.layout import is_pixel_word
-from shards.masks import encode_mask, object_stats
+from shards.masks import encode_mask
 from shards.objects import ObjectTable
 from shards.types import Record, StoredFrame
 
@@ -118,7 +118,7 @@ class ShardWriter:
         """
         _check_record(record)
         key = key_of(record.sequence)
-        objects = ObjectTable([None if frame.mask is None else object_stats(frame.mask) for frame in record.frames])
+        objects = ObjectTable.of_masks([frame.mask for frame in record.frames])
         description = _record_json(record, key, objects.ids)
         json_offset, json_crc = self._member(json_member(key), description)
         spans = np.zeros((6, len(record.frames)), np.int64)
