@@ -20,6 +20,7 @@ from shards.masks import PNG_SIGNATURE, ByteLike
 JPEG_SIGNATURE = b"\xff\xd8\xff"
 
 _IHDR_END = 33
+_decode_jpeg = simplejpeg.decode_jpeg
 
 _PILLOW_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
@@ -103,7 +104,8 @@ def decode_image(data: ByteLike, out: NDArray[np.uint8] | None = None) -> NDArra
         ValueError: ``out`` has another shape or dtype than the picture, or is not contiguous.
     """
     data = _unsigned(data)
-    if out is not None and _decode_jpeg_into(data, out):
+    usual = out is not None and out.dtype == np.uint8 and out.flags.c_contiguous
+    if out is not None and usual and decode_jpeg_into(data, out):
         return out
     height, width = image_size(data)
     if out is not None and (out.shape != (height, width, 3) or out.dtype != np.uint8 or not out.flags.c_contiguous):
@@ -123,12 +125,18 @@ def decode_image(data: ByteLike, out: NDArray[np.uint8] | None = None) -> NDArra
     return pixels if out is None else out
 
 
-def _decode_jpeg_into(data: ByteLike, out: NDArray[np.uint8]) -> bool:
-    """The usual case at once: a JPEG of the size of ``out``. False when it is anything else, or damaged."""
-    if data[:3] != JPEG_SIGNATURE or out.dtype != np.uint8 or not out.flags.c_contiguous:
-        return False
+def decode_jpeg_into(data: ByteLike | NDArray[np.uint8], out: NDArray[np.uint8]) -> bool:
+    """The usual case of :func:`decode_image` at once: an undamaged JPEG of the size of ``out``.
+
+    Args:
+        data: any unsigned bytes.
+        out: C-contiguous ``uint8 (H, W, 3)`` to fill; not looked at again.
+
+    Returns:
+        False when the bytes are anything else; ``out`` may hold anything then.
+    """
     try:
-        pixels = simplejpeg.decode_jpeg(data, "RGB", False, False, buffer=out)
+        pixels = _decode_jpeg(data, "RGB", False, False, 0, 0, 1.0, out)
     except ValueError:
         return False
     return bool(pixels.shape == out.shape)

@@ -62,16 +62,16 @@ _PALETTE_CHUNK = _chunk(b"PLTE", DAVIS_PALETTE)
 _END_CHUNK = _chunk(b"IEND", b"")
 
 _START = PNG_SIGNATURE + b"\x00\x00\x00\x0dIHDR"
-_HEADER = struct.Struct(">16sII5sI")  # signature and start of the header chunk, width, height, kind, checksum
-_IDAT = struct.Struct(">I4s")
+_SIDES = struct.Struct(">II")  # width, height, behind the start
 _OWN_KIND = bytes((8, _PALETTE_COLOUR, 0, 0, 0))  # 8 bits, palette, deflate, usual filters, not interlaced
 
+_crc32, _decompress = zlib_ng.crc32, zlib_ng.decompress
 _InflateError: type[Exception] = zlib_ng.error  # type: ignore[assignment]  # its stub says instance
 
 # Where our own form has its parts: signature 8, header chunk 25, palette chunk 780, then the one IDAT.
 _IDAT_START = 33 + len(_PALETTE_CHUNK)
 _DATA_START = _IDAT_START + 8
-_SMALLEST = _DATA_START + 4 + len(_END_CHUNK)
+_AFTER_STREAM = 4 + len(_END_CHUNK)
 
 _SMALL_STREAM = 2**13
 """Bytes of a pixel stream that may be inflated at once, before its length is known: at most 1032 times as many."""
@@ -97,8 +97,7 @@ def encode_mask(mask: NDArray[np.uint8]) -> bytes:
     rows[:, 1:] = mask
     deflate = zlib_ng.compressobj(_LEVEL, _DEFLATED, _WBITS, _MEMORY, _RUN_LENGTH)
     stream = deflate.compress(rows) + deflate.flush()
-    header = _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, _PALETTE_COLOUR, 0, 0, 0))
-    return b"".join((PNG_SIGNATURE, header, _PALETTE_CHUNK, _chunk(b"IDAT", stream), _END_CHUNK))
+    return own_form(height, width).start + _chunk(b"IDAT", stream) + _END_CHUNK
 
 
 def decode_mask(data: ByteLike, out: NDArray[np.uint8] | None = None, only: int | None = None) -> NDArray[np.uint8]:
@@ -121,38 +120,107 @@ def decode_mask(data: ByteLike, out: NDArray[np.uint8] | None = None, only: int 
         ValueError: ``out`` has another shape or dtype than the mask.
     """
     view = memoryview(data)
-    raw = _inflate_own_form(view) if len(view) >= _SMALLEST else None
-    if raw is None:
+    form = _own_form_of(view)
+    raw = None if form is None else form.inflate(view)
+    if form is None or raw is None:
         values = _decode_any(view)
-    else:
-        width = int.from_bytes(view[16:20], "big")
-        values = np.frombuffer(raw, np.uint8).reshape(-1, width + 1)[:, 1:]
-    target = _target(out, *values.shape)
-    if only is not None:
-        has_void = raw is None or VOID in raw  # a search of bytes, far cheaper than a comparison of pixels
-        _select(values, only, has_void, target)
-    elif raw is not None:
-        _copy_rows(raw, target)
-    else:
-        target[:] = values
+        target = _target(out, *values.shape)
+        if only is None:
+            target[:] = values
+        else:
+            _select(values, only, True, target)
+        return target
+    target = _target(out, form.height, form.width)
+    form.copy(raw, target, only)
     return target
 
 
-@lru_cache(maxsize=64)
-def _row_types(width: int) -> tuple[np.dtype[np.void], np.dtype[np.void]]:
-    """A row of ``width`` pixels as one item, and the same with its filter byte before it."""
-    row = np.dtype(f"V{width}")
-    return row, np.dtype({"names": ["row"], "formats": [row], "offsets": [1], "itemsize": width + 1})
+class OwnForm:
+    """What all masks of one size have in common in our own form, so that reading one has little left to find out.
 
-
-def _copy_rows(raw: bytes, out: NDArray[np.uint8]) -> None:
-    """Copies rows without their filter bytes.
-
-    Whole rows as single items go a quarter faster than pixels, and NumPy then keeps the interpreter lock: to give it
-    away for these few microseconds and wait to have it back is dear where other threads decode.
+    Everything up to the pixel stream is the same in all of them. One comparison with it stands for reading the header.
     """
-    row, filtered_row = _row_types(out.shape[1])
-    out.view(row)[:, 0] = np.frombuffer(raw, filtered_row)["row"]
+
+    __slots__ = ("_filtered_row", "_pixel_row", "_size", "height", "start", "width")
+
+    def __init__(self, height: int, width: int) -> None:
+        """Makes the start of such a file.
+
+        Args:
+            height: pixels.
+            width: pixels.
+        """
+        self.height, self.width = height, width
+        self.start = PNG_SIGNATURE + _chunk(b"IHDR", _SIDES.pack(width, height) + _OWN_KIND) + _PALETTE_CHUNK
+        """Signature, header and palette chunk."""
+        self._size = height * (width + 1)
+        # a row of pixels as one item, and the same with its filter byte before it
+        self._pixel_row = np.dtype(f"V{width}")
+        self._filtered_row = np.dtype(
+            {"names": ["row"], "formats": [self._pixel_row], "offsets": [1], "itemsize": width + 1}
+        )
+
+    def inflate(self, view: memoryview) -> bytes | None:
+        """The rows of a mask, each with its filter byte 0: H (1 + W) bytes.
+
+        Args:
+            view: the whole file, any bytes at all.
+
+        Returns:
+            None for another form or size, and for a damaged file; what it is then has to be found out from the start.
+        """
+        stream_end = len(view) - _AFTER_STREAM
+        length = stream_end - _DATA_START
+        if length < 0 or bytes(view[:_IDAT_START]) != self.start:
+            return None
+        if bytes(view[_IDAT_START:_DATA_START]) != length.to_bytes(4, "big") + b"IDAT":
+            return None
+        if int.from_bytes(view[stream_end : stream_end + 4], "big") != _crc32(view[_IDAT_START + 4 : stream_end]):
+            return None
+        stream = view[_DATA_START:stream_end]
+        try:
+            if length <= _SMALL_STREAM:
+                raw: bytes = _decompress(stream, _WBITS, self._size + 1)  # with less room it would look for more
+            else:
+                inflate = zlib_ng.decompressobj(_WBITS)
+                raw = inflate.decompress(stream, self._size + 1)
+                if not inflate.eof:
+                    return None
+        except _InflateError:
+            return None
+        return None if len(raw) != self._size or raw[:: self.width + 1].strip(b"\0") else raw
+
+    def copy(self, raw: bytes, out: NDArray[np.uint8], only: int | None = None) -> None:
+        """Writes rows without their filter bytes.
+
+        Whole rows as single items go a quarter faster than pixels, and NumPy then keeps the interpreter lock: to give
+        it away for these few microseconds and wait to have it back is dear where other threads decode.
+
+        Args:
+            raw: from :meth:`inflate`.
+            out: ``uint8 (H, W)`` to fill, contiguous along the rows.
+            only: as for :func:`decode_mask`.
+        """
+        if only is None:
+            out.view(self._pixel_row)[:, 0] = np.frombuffer(raw, self._filtered_row)["row"]
+        else:
+            values = np.frombuffer(raw, np.uint8).reshape(-1, self.width + 1)[:, 1:]
+            _select(values, only, VOID in raw, out)  # a search of bytes is far cheaper than a comparison of pixels
+
+
+@lru_cache(maxsize=64)
+def own_form(height: int, width: int) -> OwnForm:
+    """Our own form at one size, 1 <= height, width <= 65535; the same object each time."""
+    return OwnForm(height, width)
+
+
+def _own_form_of(view: memoryview) -> OwnForm | None:
+    """Our own form at the size that a file says it has; None where it surely has another form."""
+    if len(view) < _DATA_START + _AFTER_STREAM or bytes(view[:16]) != _START:
+        return None
+    width, height = _SIDES.unpack_from(view, 16)
+    fits = 1 <= height <= MAX_SIDE and 1 <= width <= MAX_SIDE and height * width <= MAX_PIXELS
+    return own_form(height, width) if fits else None
 
 
 def _select(values: NDArray[np.uint8], object_id: int, has_void: bool, out: NDArray[np.uint8]) -> None:
@@ -172,35 +240,6 @@ def mask_size(data: ByteLike) -> tuple[int, int]:
     """
     header = _Header.read(memoryview(data))
     return header.height, header.width
-
-
-def _inflate_own_form(view: memoryview) -> bytes | None:
-    """The rows of a PNG in our own form, each with its filter byte 0: H (1 + W) bytes; None for any other form."""
-    start, width, height, kind, header_crc = _HEADER.unpack_from(view)
-    length, idat = _IDAT.unpack_from(view, _IDAT_START)
-    stream_end = _DATA_START + length
-    if start != _START or kind != _OWN_KIND or idat != b"IDAT" or len(view) != stream_end + 16:
-        return None
-    size = height * (width + 1)
-    if not 1 <= height * width <= MAX_PIXELS:
-        return None
-    (crc,) = struct.unpack_from(">I", view, stream_end)
-    if crc != zlib_ng.crc32(view[_IDAT_START + 4 : stream_end]) or header_crc != zlib_ng.crc32(view[12:29]):
-        return None
-    stream = view[_DATA_START:stream_end]
-    try:
-        if length <= _SMALL_STREAM:
-            raw: bytes = zlib_ng.decompress(stream, _WBITS, size + 1)  # with less room it would look for more
-        else:
-            inflate = zlib_ng.decompressobj(_WBITS)
-            raw = inflate.decompress(stream, size + 1)
-            if not inflate.eof:
-                return None
-    except _InflateError:
-        return None
-    if len(raw) != size or raw[:: width + 1].strip(b"\0"):
-        return None
-    return raw
 
 
 @dataclass(frozen=True, slots=True)

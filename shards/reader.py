@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shards.access import Shards, Span
-from shards.codec import crc32c, decode_image
+from shards.codec import crc32c, decode_image, decode_jpeg_into
 from shards.errors import BadFileError, DamageError, ShardError
 from shards.format import INDEX_FILE, RECORD_KEYS, extra_member, image_member, json_member, mask_member
 from shards.index import Index, IndexEntry
 from shards.local_shards import LocalShards
 from shards.manifest import ShardInfo, hex_crc, read_manifest, shard_infos
-from shards.masks import decode_mask
+from shards.masks import decode_mask, own_form
 from shards.remote.location import locate, shown
 from shards.remote.opening import DEFAULT_CACHE_BYTES, RemoteMode, RemoteSettings, open_remote
 from shards.remote.transfer import Patience
@@ -272,64 +272,67 @@ class ShardSet:
         self,
         entry: IndexEntry,
         frames: Sequence[int],
-        images: Sequence[NDArray[np.uint8]],
-        masks: Sequence[NDArray[np.uint8]],
+        images: NDArray[np.uint8],
+        masks: NDArray[np.uint8],
         only: int | None = None,
     ) -> None:
         """Decodes several frames of a record and their masks, as :meth:`image` and :meth:`mask` do for one.
+
+        The fast way through the usual case, where bytes are undamaged and in the form that vosdata writes. Whatever it
+        does not know is left to :meth:`image` and :meth:`mask`, which find out what it is or say what is wrong.
 
         All pictures come first and all masks behind them. Decoding a picture drives everything else out of the
         processor's caches, so that the few steps around a mask take twice as long when they follow one.
 
         Args:
             entry: the record's entry.
-            frames: which of its frames, counted from 0.
-            images: for each frame, C-contiguous ``uint8 (H, W, 3)`` to fill.
-            masks: for each frame, ``uint8 (H, W)`` to fill; left alone where the frame is unannotated.
+            frames: T of its frames, counted from 0.
+            images: C-contiguous ``uint8 (T, H, W, 3)`` to fill.
+            masks: C-contiguous ``uint8 (T, H, W)`` to fill; left alone where the frame is unannotated.
             only: as for :meth:`mask`.
 
         Raises:
             IndexError: there is no such frame.
             DamageError: the bytes are not what was written, or cannot be decoded.
-            ValueError: an array has another shape.
+            ValueError: an array has another shape, or is not contiguous.
         """
         _check_frame(entry, min(frames))
         _check_frame(entry, max(frames))
+        shape = (len(frames), entry.height, entry.width)
+        _check_array("images", images, (*shape, 3))
+        _check_array("masks", masks, shape)
         places = np.asarray(frames)
-        for data, where, out in zip(self._images(entry, places), frames, images, strict=True):
-            try:
-                decode_image(data, out)
-            except BadFileError as error:
-                offset = int(entry.image_offsets[where])
-                raise self._undecodable(entry, _image_name(entry, where), offset, error) from error
-        shown = np.flatnonzero(entry.annotated[places]).tolist()
-        for place, data in zip(shown, self._masks(entry, places[shown]), strict=True):
-            try:
-                decode_mask(data, masks[place], only)
-            except BadFileError as error:
-                where = frames[place]
-                offset = int(entry.mask_offsets[where])
-                raise self._undecodable(entry, _mask_name(entry, where), offset, error) from error
-
-    def _images(self, entry: IndexEntry, frames: NDArray[np.int64]) -> Iterator[memoryview]:
         columns = entry.image_offsets, entry.image_sizes, entry.image_crcs
-        return self._members(entry, _image_name, frames, *columns)
-
-    def _masks(self, entry: IndexEntry, frames: NDArray[np.int64]) -> Iterator[memoryview]:
+        for frame, data, image in zip(frames, self._checked(entry, places, *columns), images, strict=True):
+            if data is None or not decode_jpeg_into(data, image):
+                self.image(-1, frame, image, entry)
+        shown = entry.annotated[places].nonzero()[0]
+        places, form = places[shown], own_form(entry.height, entry.width)
         columns = entry.mask_offsets, entry.mask_sizes, entry.mask_crcs
-        return self._members(entry, _mask_name, frames, *columns)
+        for place, data in zip(shown.tolist(), self._checked(entry, places, *columns), strict=True):
+            raw = None if data is None else form.inflate(data)
+            if raw is not None:
+                form.copy(raw, masks[place], only)
+            else:
+                self.mask(-1, frames[place], masks[place], entry, only)
 
-    def _members(
-        self,
-        entry: IndexEntry,
-        name: Callable[[IndexEntry, int], str],
-        frames: NDArray[np.int64],
-        *columns: NDArray[Any],
-    ) -> Iterator[memoryview]:
-        """Members of one kind, each checked when it is asked for; columns are offsets, sizes, checksums."""
+    def _checked(
+        self, entry: IndexEntry, frames: NDArray[np.int64], *columns: NDArray[Any]
+    ) -> Iterator[memoryview | None]:
+        """Members of one kind, each checked when it is asked for: then its bytes are in the cache when it is decoded.
+
+        None stands for one whose bytes have to be read again, or are damaged.
+
+        Args:
+            entry: the record's entry.
+            frames: which frames' members.
+            columns: of the entry: offsets, sizes, checksums.
+        """
+        info, view, check = self._info(entry.shard), self._shards.view, self._check
         offsets, sizes, crcs = (column[frames].tolist() for column in columns)
-        for frame, offset, size, crc in zip(frames.tolist(), offsets, sizes, crcs, strict=True):
-            yield self._member(entry, name, frame, offset, size, crc)
+        for offset, size, crc in zip(offsets, sizes, crcs, strict=True):
+            data = view(info, entry, offset, size)
+            yield data if not check or (len(data) == size and crc32c(data) == crc) else None
 
     def record(self, position: int) -> Record:
         """The whole record, as it was given to the writer.
@@ -423,6 +426,11 @@ def _fixed_keys(entry: IndexEntry) -> dict[str, Any]:
 def _check_frame(entry: IndexEntry, frame: int) -> None:
     if not 0 <= frame < entry.num_frames:
         raise IndexError(f"frame {frame} of record {entry.key}, which has {entry.num_frames}")
+
+
+def _check_array(name: str, array: NDArray[np.uint8], shape: tuple[int, ...]) -> None:
+    if array.shape != shape or array.dtype != np.uint8 or not array.flags.c_contiguous:
+        raise ValueError(f"{name} must be C-contiguous uint8 {shape}, got {array.dtype} {array.shape}")
 
 
 def _open_again(path: Path | str, check: bool, remote: RemoteSettings, digest: str | None) -> ShardSet:

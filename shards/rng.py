@@ -6,8 +6,12 @@ so all four coordinates are always given and hashed together.
 
 import hashlib
 import struct
+from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
+
+Thing = TypeVar("Thing")
 
 
 def digest_coordinates(seed: int, epoch: int, position: int, purpose: str) -> bytes:
@@ -39,3 +43,57 @@ def generator(seed: int, epoch: int, position: int, purpose: str) -> np.random.G
     """
     key = int.from_bytes(digest_coordinates(seed, epoch, position, purpose), "little")
     return np.random.Generator(np.random.Philox(key=key))
+
+
+class Dice:
+    """A generator for a handful of draws, begun in a microsecond where NumPy's takes fifteen.
+
+    Equal coordinates give equal draws on every machine. Its methods are those of NumPy's generator, as far as they go.
+    """
+
+    __slots__ = ("_block", "_digest", "_words")
+
+    def __init__(self, seed: int, epoch: int, position: int, purpose: str) -> None:
+        """Arguments and errors: see :func:`digest_coordinates`."""
+        self._digest = digest_coordinates(seed, epoch, position, purpose)
+        self._words = list(struct.unpack("<QQ", self._digest)[::-1])  # taken from the end
+        self._block = 0
+
+    def _word(self) -> int:
+        """The next 64 random bits: two from the digest, the others from hashing it with a counter."""
+        if not self._words:
+            self._block += 1
+            more = hashlib.blake2b(self._digest + struct.pack("<Q", self._block), digest_size=64).digest()
+            self._words = list(struct.unpack("<8Q", more)[::-1])
+        word: int = self._words.pop()
+        return word
+
+    def integers(self, low: int, high: int | None = None) -> int:
+        """A whole number in [low, high), or in [0, low) where one argument is given; all equally likely.
+
+        Raises:
+            ValueError: there is no such number, or more than 2**64.
+
+        Source: Lemire, "Fast Random Integer Generation in an Interval" (ACM TOMACS 29, 2019).
+        """
+        first, end = (0, low) if high is None else (low, high)
+        count = end - first
+        if not 1 <= count <= 2**64:
+            raise ValueError(f"no whole number can be drawn from [{first}, {end})")
+        product = self._word() * count
+        if product % 2**64 < count:  # rarely: here some numbers could come up once more often than others
+            while product % 2**64 < 2**64 % count:
+                product = self._word() * count
+        return first + (product >> 64)
+
+    def random(self) -> float:
+        """A number in [0, 1), a multiple of 2**-53."""
+        return (self._word() >> 11) * 2.0**-53
+
+    def permutation(self, things: Sequence[Thing]) -> list[Thing]:
+        """The same things in an order of which all are equally likely."""
+        mixed = list(things)
+        for last in range(len(mixed) - 1, 0, -1):
+            other = self.integers(last + 1)
+            mixed[last], mixed[other] = mixed[other], mixed[last]
+        return mixed

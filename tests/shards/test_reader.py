@@ -61,7 +61,7 @@ def test_frames_decoded_together_are_those_decoded_alone(
     for record in range(len(shard_set)):
         images = np.zeros((len(frames), HEIGHT, WIDTH, 3), np.uint8)
         masks = np.full((len(frames), HEIGHT, WIDTH), 77, np.uint8)
-        shard_set.decode(shard_set.entry(record), frames, list(images), list(masks), only)
+        shard_set.decode(shard_set.entry(record), frames, images, masks, only)
         for place, frame in enumerate(frames):
             np.testing.assert_array_equal(images[place], shard_set.image(record, frame))
             alone = shard_set.mask(record, frame, only=only)
@@ -74,11 +74,7 @@ def test_damage_is_named_where_frames_are_decoded_together(copy: Path, kind: str
     entry = ShardSet(copy).entry(4)
     offset = int((entry.image_offsets if kind == "image" else entry.mask_offsets)[1])
     flip(copy / "toy-000001.tar", offset)
-    out = np.zeros((3, HEIGHT, WIDTH, 4), np.uint8)
-    images, masks = (
-        [np.ascontiguousarray(one[..., :3]) for one in out],
-        [np.ascontiguousarray(one[..., 3]) for one in out],
-    )
+    images, masks = np.zeros((3, HEIGHT, WIDTH, 3), np.uint8), np.zeros((3, HEIGHT, WIDTH), np.uint8)
     with pytest.raises(DamageError) as caught:
         ShardSet(copy, check=check).decode(entry, (0, 1, 2), images, masks)
     text = str(caught.value)
@@ -89,9 +85,25 @@ def test_damage_is_named_where_frames_are_decoded_together(copy: Path, kind: str
 @pytest.mark.parametrize("frames", [(0, 3), (-1, 0)])
 def test_frames_that_are_not_there_are_not_decoded(toy_set: Path, frames: tuple[int, ...]) -> None:
     shard_set = ShardSet(toy_set)
-    images = [np.zeros((HEIGHT, WIDTH, 3), np.uint8) for _ in frames]
+    images, masks = np.zeros((2, HEIGHT, WIDTH, 3), np.uint8), np.zeros((2, HEIGHT, WIDTH), np.uint8)
     with pytest.raises(IndexError, match="which has 3"):
-        shard_set.decode(shard_set.entry(0), frames, images, [image[..., 0].copy() for image in images])
+        shard_set.decode(shard_set.entry(0), frames, images, masks)
+
+
+@pytest.mark.parametrize("wrong", ["too few", "too wide", "not contiguous", "wrong type"])
+@pytest.mark.parametrize("which", [0, 1])
+def test_arrays_that_do_not_fit_are_refused_before_anything_is_decoded(toy_set: Path, wrong: str, which: int) -> None:
+    arrays = [np.full((2, HEIGHT, WIDTH, 3), 9, np.uint8), np.full((2, HEIGHT, WIDTH), 9, np.uint8)]
+    arrays[which] = {  # type: ignore[assignment]
+        "too few": arrays[which][:1],
+        "too wide": np.repeat(arrays[which], 2, axis=2),
+        "not contiguous": np.repeat(arrays[which], 2, axis=2)[:, :, ::2],
+        "wrong type": arrays[which].astype(np.int8),
+    }[wrong]
+    shard_set = ShardSet(toy_set)
+    with pytest.raises(ValueError, match="must be C-contiguous uint8"):
+        shard_set.decode(shard_set.entry(0), (0, 1), arrays[0], arrays[1])
+    assert all((array == 9).all() for array in arrays)
 
 
 def test_reading_ahead_fetches_what_is_not_in_memory(copy: Path) -> None:

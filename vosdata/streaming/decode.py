@@ -130,7 +130,7 @@ class SnippetDecoder:
         annotated[:] = entry.annotated[list(snippet.frames)]
         masks[~annotated] = VOID
         if same_size:
-            shard_set.decode(entry, snippet.frames, list(frames), list(masks), only)
+            shard_set.decode(entry, snippet.frames, frames, masks, only)
         else:
             self._read_resized(draw, frames, masks, only)
         if labels is not None:

@@ -16,7 +16,7 @@ import copy
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,14 +25,14 @@ from shards.errors import ShardError
 from shards.index import IndexEntry
 from shards.order import permute
 from shards.reader import ShardSet
-from shards.rng import digest_coordinates, generator
+from shards.rng import Dice, digest_coordinates
 from shards.segments import SegmentedInterleave
 from shards.windows import WindowedShuffle
 from vosdata.opening import open_shard_set
 from vosdata.scene_set import OTHER_SCENES, SceneEntry, SceneSet, is_scene_set
 from vosdata.streaming.curriculum import Curriculum, Value, read_curriculum, weight_segments
 from vosdata.streaming.eligibility import eligible_starts, frame_rate, require_eligible
-from vosdata.streaming.sampling import draw_snippet
+from vosdata.streaming.sampling import Candidate, draw_snippet
 from vosdata.streaming.snippet import Snippet, SnippetRule
 
 SetPath = str | Path | ShardSet
@@ -41,6 +41,9 @@ own."""
 
 AnySet = ShardSet | SceneSet
 """Stored videos, or synthetic ones that are drawn on the fly."""
+
+_MAX_CANDIDATES = 1024
+"""Records that are remembered, each some kilobytes."""
 
 _MAX_TRIES = 20
 """Scenes that are drawn in each other's place before it is said that none of them will do."""
@@ -171,6 +174,7 @@ class SnippetOrder:
         self.origin = Origin(0, (0,) * len(counts))
         """Where these settings began to hold."""
         self.interleave = SegmentedInterleave(weight_segments(self.weights, 0))
+        self._candidates: dict[tuple[int, int], Candidate] = {}  # its single operations are atomic
         self.windows = tuple(_window(shard_set, settings) for shard_set in self.sets)
         """For each set, how many shards are shuffled together; None for all."""
         self._shuffles = [
@@ -179,6 +183,9 @@ class SnippetOrder:
             else WindowedShuffle(_count_per_shard(shard_set, records), window)
             for window, shard_set, records in zip(self.windows, self.sets, self.eligible, strict=True)
         ]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_candidates": {}}  # arrays of the index, which others map for themselves
 
     def continued(self, origin: Origin, epoch_size: int) -> "SnippetOrder":
         """The order with these settings from an origin on; positions before it are not known to it.
@@ -201,12 +208,11 @@ class SnippetOrder:
         set_index, record = self.locate(position)
         epoch, place = divmod(position, self.epoch_size)
         settings = self.settings
-        rng = generator(settings.seed, epoch, place, "snippet") if settings.shuffle else None
-        shard_set = self.sets[set_index]
-        entry = shard_set.entry(record) if isinstance(shard_set, ShardSet) else self._draw_scene(shard_set, record)
-        snippet = draw_snippet(shard_set, record, settings.rule, rng, entry, position)
-        flip = settings.flip and bool(generator(settings.seed, epoch, place, "flip").integers(2))
-        return Draw(position, epoch, place, set_index, snippet, entry, flip)
+        rng = Dice(settings.seed, epoch, place, "snippet") if settings.shuffle else None
+        candidate = self._candidate(set_index, record)
+        snippet = draw_snippet(self.sets[set_index], record, settings.rule, rng, candidate, position)
+        flip = settings.flip and bool(Dice(settings.seed, epoch, place, "flip").integers(2))
+        return Draw(position, epoch, place, set_index, snippet, candidate.entry, flip)
 
     def stand_in(self, position: int, attempt: int) -> Draw:
         """What is read at a global position where nothing before could be: any snippet of the same set, drawn evenly.
@@ -220,12 +226,24 @@ class SnippetOrder:
         """
         set_index, _ = self.locate(position)
         epoch, place = divmod(position, self.epoch_size)
-        rng = generator(self.settings.seed, epoch, place, f"stand-in {attempt}")
+        rng = Dice(self.settings.seed, epoch, place, f"stand-in {attempt}")
         record = int(self.eligible[set_index][rng.integers(len(self.eligible[set_index]))])
-        entry = self.sets[set_index].entry(record)
-        snippet = draw_snippet(self.sets[set_index], record, self.settings.rule, rng, entry, position)
+        candidate = self._candidate(set_index, record)
+        snippet = draw_snippet(self.sets[set_index], record, self.settings.rule, rng, candidate, position)
         flip = self.settings.flip and bool(rng.integers(2))
-        return Draw(position, epoch, place, set_index, snippet, entry, flip)
+        return Draw(position, epoch, place, set_index, snippet, candidate.entry, flip)
+
+    def _candidate(self, set_index: int, record: int) -> Candidate:
+        """A record, remembered from when it was drawn before; sets that fit in whole are looked up only once."""
+        shard_set, rule = self.sets[set_index], self.settings.rule
+        if not isinstance(shard_set, ShardSet):
+            return Candidate(self._draw_scene(shard_set, record), rule)
+        found = self._candidates.get((set_index, record))
+        if found is None:
+            if len(self._candidates) >= _MAX_CANDIDATES:
+                self._candidates.clear()
+            found = self._candidates[set_index, record] = Candidate(shard_set.entry(record), rule)
+        return found
 
     def stored_set(self, draw: Draw) -> ShardSet:
         """The set that holds the pixels of what was drawn.

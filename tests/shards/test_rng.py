@@ -1,0 +1,67 @@
+"""Random draws depend on their coordinates alone, and are evenly spread."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from shards.rng import Dice, digest_coordinates
+
+WORDS = st.integers(0, 2**64 - 1)
+
+
+@given(WORDS, WORDS, WORDS, st.integers(1, 2**64))
+def test_equal_coordinates_give_equal_draws_in_range(seed: int, epoch: int, position: int, count: int) -> None:
+    one, two = (Dice(seed, epoch, position, "test") for _ in range(2))
+    first = [one.integers(count) for _ in range(12)]
+    assert first == [two.integers(count) for _ in range(12)]
+    assert all(0 <= value < count for value in first)
+    assert -5 <= one.integers(-5, count) < count if count < 2**63 else True
+
+
+def test_the_first_draws_are_the_words_of_the_digest() -> None:
+    words = np.frombuffer(digest_coordinates(1, 2, 3, "test"), "<u8").tolist()
+    dice = Dice(1, 2, 3, "test")
+    assert [dice.integers(2**64), dice.integers(2**64)] == words
+    assert Dice(1, 2, 3, "other").integers(2**64) != words[0]
+
+
+@pytest.mark.parametrize("count", [2, 3, 7, 100])
+def test_whole_numbers_are_equally_likely(count: int) -> None:
+    drawn = [value for place in range(2000) for dice in [Dice(0, 0, place, "t")] for value in _some(dice, count)]
+    assert stats.chisquare(np.bincount(drawn, minlength=count)).pvalue > 1e-4
+
+
+def _some(dice: Dice, count: int) -> list[int]:
+    return [dice.integers(count) for _ in range(5)]
+
+
+def test_numbers_below_one_are_uniform() -> None:
+    assert stats.kstest([Dice(0, 0, place, "t").random() for place in range(5000)], "uniform").pvalue > 1e-4
+
+
+def test_a_count_that_does_not_divide_the_words_is_drawn_again_not_bent() -> None:
+    count = 3 * 2**62  # without a second try, one number in three would come up twice as often
+    drawn = [Dice(0, 0, place, "t").integers(count) // 2**62 for place in range(3000)]
+    assert stats.chisquare(np.bincount(drawn, minlength=3)).pvalue > 1e-4
+    evens = [Dice(0, 0, place, "t").integers(count) % 3 for place in range(3000)]
+    assert stats.chisquare(np.bincount(evens, minlength=3)).pvalue > 1e-4
+
+
+def test_all_orders_of_four_things_are_equally_likely() -> None:
+    orders = [tuple(Dice(0, 0, place, "t").permutation("abcd")) for place in range(4800)]
+    _, counts = np.unique(["".join(order) for order in orders], return_counts=True)
+    assert len(counts) == 24 and stats.chisquare(counts).pvalue > 1e-4
+
+
+@pytest.mark.parametrize("bounds", [(0,), (-1,), (3, 3), (4, 3), (0, 2**64 + 1)])
+def test_a_range_without_numbers_is_refused(bounds: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="no whole number"):
+        Dice(0, 0, 0, "t").integers(*bounds)
+
+
+@pytest.mark.parametrize("coordinates", [(-1, 0, 0), (0, 2**64, 0), (0, 0, -1)])
+def test_coordinates_that_do_not_fit_are_refused(coordinates: tuple[int, int, int]) -> None:
+    with pytest.raises(ValueError, match="must lie in"):
+        Dice(*coordinates, "t")
