@@ -9,6 +9,7 @@ sample points of its silhouette, with plain arithmetic, so that every machine dr
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TypeAlias
 
 import numpy as np
@@ -19,7 +20,7 @@ from shards.rng import generator
 from synth.bank import SILHOUETTE_CELLS, PictureBank, Sprite
 from synth.config import SceneConfig, SynthConfig
 from synth.effects import add_effects
-from synth.geometry import Maps, apply, camera_maps, compose, invert, object_maps
+from synth.geometry import Maps, Path, apply, camera_maps, compose, invert, object_maps, path_maps
 from synth.motion import (
     Curve,
     Moments,
@@ -86,6 +87,8 @@ class _Placed:
     sprite: Sprite
     maps: Maps
     """Cutout's pixels to world at the moments, ``(T, 2, 3)``."""
+    back: Maps
+    """World to cutout's pixels in the first frame, ``(2, 3)``."""
 
 
 def make_scene(
@@ -196,9 +199,15 @@ def _draw_picture(
 def _make_stage(rng: np.random.Generator, config: SceneConfig, aspect: float) -> _Stage:
     """Draws the camera and prepares what every object is checked against."""
     height, width = 1 / math.hypot(1, aspect), aspect / math.hypot(1, aspect)
-    moments = Moments(np.linspace(0.0, 1.0, CHECKS))
+    moments = _check_moments()
     camera = _draw_camera(rng, config)
     return _Stage(config, height, width, moments, camera, camera_maps(camera, moments, (height, width)))
+
+
+@lru_cache(maxsize=1)
+def _check_moments() -> Moments:
+    """The moments of all checks; they know their splines after the first scene."""
+    return Moments(np.linspace(0.0, 1.0, CHECKS))
 
 
 def _draw_camera(rng: np.random.Generator, config: SceneConfig) -> Camera:
@@ -289,8 +298,8 @@ def _change_order(rng: np.random.Generator, stage: _Stage, placed: list[_Placed]
     rank = 0
     while rank + 1 < len(ranked):
         wanted, choice = rng.random() < stage.config.order_change, rng.random()
-        apart = _moments_apart(stage, ranked[rank], ranked[rank + 1])
-        if not wanted or not len(apart):
+        apart = _moments_apart(stage, ranked[rank], ranked[rank + 1]) if wanted else ()
+        if not len(apart):
             rank += 1
             continue
         when = float(apart[int(choice * len(apart))])
@@ -322,28 +331,27 @@ def _take_out(rng: np.random.Generator, stage: _Stage, entry: _Placed, may_enter
         out, when = leave(1.0 - begin - length, length), CHECKS - 1
     else:
         return entry
-    inside = apply(compose(stage.camera_maps, entry.maps), entry.sprite.points)[when]
-    x, y = inside.mean(axis=0)
+    camera = stage.camera_maps[when]
+    points = _moved_points(compose(camera, entry.maps[when]), entry.sprite.points)
+    x, y = points.mean(axis=1).tolist()
     borders = np.array([x, stage.width - x, y, stage.height - y])
     angle = math.radians((180.0, 0.0, 270.0, 90.0)[int(borders.argmin())] + aslant)
     # Points are half a cell from the edge at most; waves and a trembling hand move it a little further.
     spare = max(entry.item.size) * (1 / SILHOUETTE_CELLS + config.deformation) + config.camera_shake
-    for distance in np.arange(0.02, FARTHEST_OUT + 0.01, 0.02):
-        moved = _moved(stage, entry, distance * out * math.cos(angle), distance * out * math.sin(angle))
-        points = apply(compose(stage.camera_maps, moved.maps), entry.sprite.points)[when]
-        if not _inside(points + spare, (stage.height + 2 * spare, stage.width + 2 * spare)).any():
-            return moved
-    return entry
-
-
-def _moved(stage: _Stage, entry: _Placed, x: NDArray[np.float64], y: NDArray[np.float64]) -> _Placed:
-    """An object whose path is moved by control values in frame diagonals."""
+    distances = np.arange(0.02, FARTHEST_OUT + 0.01, 0.02)
+    direction = np.array([math.cos(angle), math.sin(angle)])
+    along = camera[:, :2] @ direction * stage.moments.values(tuple(out))[when]
+    moved = points[:, None] + (along[:, None] * distances)[..., None]  # (2, distances, P)
+    seen = _within(moved + spare, (stage.height + 2 * spare, stage.width + 2 * spare)).any(axis=1)
+    if seen.all():
+        return entry
+    x_out, y_out = float(distances[int(seen.argmin())]) * direction
     item = replace(
         entry.item,
-        x=make_curve(np.array(entry.item.x) + x / stage.width),
-        y=make_curve(np.array(entry.item.y) + y / stage.height),
+        x=make_curve(np.array(entry.item.x) + x_out * out / stage.width),
+        y=make_curve(np.array(entry.item.y) + y_out * out / stage.height),
     )
-    return _Placed(item, entry.sprite, object_maps(item, stage.moments, entry.sprite.size, stage.frame))
+    return _placed(stage, item, entry.sprite)
 
 
 def _moments_apart(stage: _Stage, one: _Placed, other: _Placed) -> NDArray[np.float64]:
@@ -369,30 +377,27 @@ def _place_object(
     config = stage.config
     area = math.exp(rng.uniform(math.log(config.area[0]), math.log(config.area[1])))
     mirrored = bool(rng.random() < config.mirror)
-    tried: list[tuple[float, _Placed]] = []
+    tried: list[tuple[float, Path]] = []
     for attempt in range(MAX_TRIES):
         shrink = 0.9 ** (attempt // TRIES_PER_SIZE)
-        path = _draw_path(rng, manner, stage, area * shrink**2, sprite)
-        item = replace(blank, mirrored=mirrored, x=path.x, y=path.y, size=path.size, rotation=path.rotation)
-        candidate = _Placed(item, sprite, object_maps(item, stage.moments, sprite.size, stage.frame))
-        margin = _margin(stage, candidate, others)
+        path = _draw_path(rng, manner, stage, area * shrink**2, sprite, mirrored)
+        margin = _margin(stage, blank, path, sprite, others)
+        tried.append((margin, path))
         if margin >= 0:
-            return candidate
-        tried.append((margin, candidate))
-    return max(tried, key=lambda entry: entry[0])[1]
+            break
+    best = max(tried, key=lambda entry: entry[0])[1]
+    item = replace(blank, mirrored=mirrored, x=best.x, y=best.y, size=best.size, rotation=best.rotation)
+    return _placed(stage, item, sprite)
 
 
-@dataclass(frozen=True, slots=True)
-class _Path:
-    """Curves of one object."""
-
-    x: Curve
-    y: Curve
-    size: Curve
-    rotation: Curve
+def _placed(stage: _Stage, item: SceneObject, sprite: Sprite) -> _Placed:
+    maps = object_maps(item, stage.moments, sprite.size, stage.frame)
+    return _Placed(item, sprite, maps, invert(maps[0]))
 
 
-def _draw_path(rng: np.random.Generator, manner: _Manner, stage: _Stage, area: float, sprite: Sprite) -> _Path:
+def _draw_path(
+    rng: np.random.Generator, manner: _Manner, stage: _Stage, area: float, sprite: Sprite, mirrored: bool
+) -> Path:
     """Draws one path: straight on, or in its manner, with acceleration and sway, turning and changing size evenly."""
     config = stage.config
     distance = rng.uniform(*config.displacement)
@@ -410,7 +415,8 @@ def _draw_path(rng: np.random.Generator, manner: _Manner, stage: _Stage, area: f
     height, width = sprite.size
     size = math.sqrt(area * stage.height * stage.width / sprite.num_solid)  # diagonals per pixel of the cutout
     size = min(size, config.max_extent * min(stage.height / height, stage.width / width)) * math.hypot(height, width)
-    return _Path(
+    return Path(
+        mirrored=mirrored,
         x=manner.curve(middle_x + x / stage.width),
         y=manner.curve(middle_y + y / stage.height),
         size=manner.curve(size * approach(ratio)),
@@ -418,42 +424,67 @@ def _draw_path(rng: np.random.Generator, manner: _Manner, stage: _Stage, area: f
     )
 
 
-def _margin(stage: _Stage, new: _Placed, others: list[_Placed]) -> float:
+def _margin(stage: _Stage, blank: SceneObject, path: Path, sprite: Sprite, others: list[_Placed]) -> float:
     """How much better than asked for the worst object can be seen; negative when one cannot be seen well enough."""
-    config = stage.config
-    inside = _inside(apply(compose(stage.camera_maps, new.maps), new.sprite.points), stage.frame)
-    margin = min(float(inside.mean()) - config.in_frame, float(inside[0].mean()) - config.first_visible)
+    config, depth = stage.config, blank.depth[0]
+    maps = path_maps(path, stage.moments, sprite.size, stage.frame)
+    inside = _within(_moved_points(compose(stage.camera_maps, maps), sprite.points).swapaxes(0, -2), stage.frame)
+    margin = min(_share(inside) - config.in_frame, _share(inside[0]) - config.first_visible)
     if margin < 0:
         return margin
-    everyone = [*others, new]
+    new = _Outline(sprite, maps[0], invert(maps[0]), depth)
+    everyone = [*(_Outline(other.sprite, other.maps[0], other.back, other.item.depth[0]) for other in others), new]
     for entry in everyone:
-        nearer = [other for other in everyone if other.item.depth[0] < entry.item.depth[0]]
+        nearer = [other for other in everyone if other.depth < entry.depth]
         if entry is new or new in nearer:
             margin = min(margin, _first_visible(stage, entry, nearer) - config.first_visible)
     return margin
 
 
-def _first_visible(stage: _Stage, entry: _Placed, nearer: list[_Placed]) -> float:
+@dataclass(frozen=True, slots=True, eq=False)
+class _Outline:
+    """An object in the first frame."""
+
+    sprite: Sprite
+    maps: Maps
+    """Cutout's pixels to world, ``(2, 3)``."""
+    back: Maps
+    """The inverse."""
+    depth: float
+
+
+def _first_visible(stage: _Stage, entry: _Outline, nearer: list[_Outline]) -> float:
     """Share of an object that the first frame shows."""
-    world = apply(entry.maps[0], entry.sprite.points)
-    visible = _inside(apply(stage.camera_maps[0], world), stage.frame)
+    points = entry.sprite.points
+    visible = _within(_moved_points(compose(stage.camera_maps[0], entry.maps), points), stage.frame)
     for other in nearer:
-        visible &= ~_hits(other.sprite, apply(invert(other.maps[0]), world))
-    return float(visible.mean())
+        visible &= ~_hits(other.sprite, _moved_points(compose(other.back, entry.maps), points))
+    return _share(visible)
 
 
-def _inside(points: NDArray[np.float64], frame: tuple[float, float]) -> NDArray[np.bool_]:
-    """Which points ``(..., P, 2)`` lie inside the frame: ``bool (..., P)``."""
-    x, y = points[..., 0], points[..., 1]
+def _share(true: NDArray[np.bool_]) -> float:
+    return int(np.count_nonzero(true)) / true.size
+
+
+def _moved_points(maps: Maps, points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Maps points ``(P, 2)`` to ``(..., 2, P)``: all x in a row, and all y, for what is done to them next."""
+    moved: NDArray[np.float64] = maps[..., :2] @ points.T
+    moved += maps[..., 2:]
+    return moved
+
+
+def _within(points: NDArray[np.float64], frame: tuple[float, float]) -> NDArray[np.bool_]:
+    """Which points ``(2, ..., P)`` lie inside the frame: ``bool (..., P)``."""
+    x, y = points
     inside: NDArray[np.bool_] = (x >= 0) & (y >= 0) & (x < frame[1]) & (y < frame[0])
     return inside
 
 
 def _hits(sprite: Sprite, points: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Which points ``(P, 2)``, in the cutout's pixels, lie on its silhouette: ``bool (P,)``."""
+    """Which points ``(2, P)``, in the cutout's pixels, lie on its silhouette: ``bool (P,)``."""
     rows, columns = sprite.occupied.shape
-    x = np.floor(points[:, 0] * (columns / sprite.size[1])).astype(np.int64)
-    y = np.floor(points[:, 1] * (rows / sprite.size[0])).astype(np.int64)
+    x = np.floor(points[0] * (columns / sprite.size[1])).astype(np.int64)
+    y = np.floor(points[1] * (rows / sprite.size[0])).astype(np.int64)
     inside = (x >= 0) & (y >= 0) & (x < columns) & (y < rows)
     hits: NDArray[np.bool_] = inside & sprite.occupied[np.where(inside, y, 0), np.where(inside, x, 0)]
     return hits

@@ -6,13 +6,14 @@ defined in :mod:`synth.render` and :mod:`synth.deform`.
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from shards.rng import generator
 from synth.config import SceneConfig
 from synth.motion import DECIMALS, control_times, drift, make_curve, wander
-from synth.scene import Light, Scene, SceneObject, Shadow, Wave
+from synth.scene import Light, Scene, Shadow, Wave
 
 NUM_WAVES = 2
 """Waves that bend an object."""
@@ -49,18 +50,25 @@ def add_effects(scene: Scene, config: SceneConfig) -> Scene:
         shutter=_rounded(stream("shutter").uniform(0.0, config.shutter)) if config.shutter else 0.0,
         quality_loss=int(stream("quality").integers(0, config.quality_loss + 1)) if config.quality_loss else 0,
     )
-    objects = scene.objects
+    changes: list[dict[str, Any]] = [{} for _ in scene.objects]
     if config.colour_jitter:
         rng = stream("colours")
-        objects = tuple(_with_colours(item, rng, config) for item in objects)
+        for change in changes:
+            change |= _draw_colours(rng, config)
     if config.flicker:
         rng = stream("flicker")
-        objects = tuple(replace(item, brightness=make_curve(1.0 + wander(rng, config.flicker))) for item in objects)
+        for change in changes:
+            change["brightness"] = make_curve(1.0 + wander(rng, config.flicker))
     if config.deformation:
         rng = stream("waves")
-        objects = tuple(replace(item, waves=_draw_waves(rng, config)) for item in objects)
-    lit = replace(lit, objects=objects)
-    return _focus(lit, stream("focus"), config) if config.defocus and config.defocus_blur else lit
+        for change in changes:
+            change["waves"] = _draw_waves(rng, config)
+    if config.defocus and config.defocus_blur:
+        lit = _focus(lit, changes, stream("focus"), config)
+    if not any(changes):
+        return lit
+    objects = (replace(item, **change) for item, change in zip(scene.objects, changes, strict=True))
+    return replace(lit, objects=tuple(objects))
 
 
 def _draw_light(rng: np.random.Generator, config: SceneConfig) -> Light:
@@ -79,9 +87,9 @@ def _draw_shadow(rng: np.random.Generator, config: SceneConfig) -> Shadow:
     return Shadow(_rounded(strength), *offset, _rounded(softness))
 
 
-def _with_colours(item: SceneObject, rng: np.random.Generator, config: SceneConfig) -> SceneObject:
-    red, green, blue = (_rounded(1.0 + gain) for gain in rng.uniform(-config.colour_jitter, config.colour_jitter, 3))
-    return replace(item, red=red, green=green, blue=blue)
+def _draw_colours(rng: np.random.Generator, config: SceneConfig) -> dict[str, float]:
+    gains = rng.uniform(-config.colour_jitter, config.colour_jitter, 3)
+    return {name: _rounded(1.0 + gain) for name, gain in zip(("red", "green", "blue"), gains, strict=True)}
 
 
 def _draw_waves(rng: np.random.Generator, config: SceneConfig) -> tuple[Wave, ...]:
@@ -102,18 +110,20 @@ def _draw_wave(rng: np.random.Generator, amplitude: float) -> Wave:
     )
 
 
-def _focus(scene: Scene, rng: np.random.Generator, config: SceneConfig) -> Scene:
-    """Blurs the background, and objects by how far they are between the end of the depth of field and it."""
+def _focus(scene: Scene, changes: list[dict[str, Any]], rng: np.random.Generator, config: SceneConfig) -> Scene:
+    """Blurs the background, and objects by how far they are between the end of the depth of field and it.
+
+    Returns the scene with its background blurred, and says in ``changes`` how its objects are.
+    """
     shallow, blur = rng.random() < config.defocus, config.defocus_blur * rng.uniform(0.3, 1.0)
     end = rng.uniform(*FOCUS_DEPTHS)
     if not shallow:
         return scene
     ranked = sorted(scene.objects, key=lambda item: item.depth[0])
     places = {item.id: rank / len(ranked) for rank, item in enumerate(ranked)}
-    objects = tuple(
-        replace(item, defocus=_rounded(blur * max(0.0, places[item.id] - end) / (1.0 - end))) for item in scene.objects
-    )
-    return replace(scene, background=replace(scene.background, defocus=_rounded(blur)), objects=objects)
+    for item, change in zip(scene.objects, changes, strict=True):
+        change["defocus"] = _rounded(blur * max(0.0, places[item.id] - end) / (1.0 - end))
+    return replace(scene, background=replace(scene.background, defocus=_rounded(blur)))
 
 
 def _rounded(value: float) -> float:

@@ -31,7 +31,9 @@ def make_curve(values: NDArray[np.float64] | float) -> Curve:
     Args:
         values: ``float64 (K,)`` control values or one number.
     """
-    rounded = (np.round(np.atleast_1d(values), DECIMALS) + 0.0).tolist()  # + 0.0: no minus zero
+    rounded = (np.asarray(values, np.float64).round(DECIMALS) + 0.0).tolist()  # + 0.0: no minus zero
+    if isinstance(rounded, float):
+        return (rounded,)
     return tuple(rounded[:1]) if min(rounded) == max(rounded) else tuple(rounded)
 
 
