@@ -81,8 +81,9 @@ def map_file(path: Path) -> memoryview:
 def advise_reading(data: memoryview, start: int, end: int) -> None:
     """Begins to read bytes of a mapped file that will soon be needed; returns at once.
 
-    One call to the system. Python's own ways to it take an open file: a call to open, one to advise and one to close,
-    each of which gives the interpreter lock away.
+    One call to the system, during which the interpreter lock is kept: it only starts the reading, and to give the lock
+    away for some microseconds costs decode threads, which then wait for each other, many times as much. Python's own
+    ways take an open file: a call to open, one to advise and one to close, each of which gives the lock away.
     """
     madvise = _madvise()
     if madvise is not None:
@@ -96,6 +97,6 @@ def _madvise() -> Callable[[int, int, int], Any] | None:
     """The C library's ``madvise``; None where there is none."""
     if not hasattr(mmap, "MADV_WILLNEED"):
         return None
-    function = ctypes.CDLL(None).madvise
+    function = ctypes.PyDLL(None).madvise  # unlike CDLL, keeps the lock
     function.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
     return function
