@@ -61,8 +61,12 @@ def tinted(pixels: Image, item: SceneObject) -> Image:
     colours = np.asarray(cv2.multiply(pixels, factors, scale=1 / COLOUR_STEPS), np.uint8)
     if (steps <= COLOUR_STEPS).all():
         return colours
-    alpha = cv2.extractChannel(pixels, 3)
-    return np.asarray(cv2.min(colours, cv2.merge((alpha, alpha, alpha, alpha))), np.uint8)
+    return np.asarray(cv2.min(colours, opaque_grey(cv2.extractChannel(pixels, 3)), dst=colours), np.uint8)
+
+
+def opaque_grey(values: Image, out: Image | None = None) -> Image:
+    """Values ``uint8 (h, w)`` as red, green and blue: ``uint8 (h, w, 4)``, in ``out`` if it is given; alpha is 255."""
+    return np.asarray(cv2.cvtColor(values, cv2.COLOR_GRAY2RGBA, dst=out), np.uint8)
 
 
 @dataclass(frozen=True, slots=True)

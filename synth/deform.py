@@ -13,6 +13,7 @@ of a function of x and one of y, so that a map for all pixels is one small matri
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -22,6 +23,9 @@ from numpy.typing import NDArray
 from synth.geometry import Maps
 from synth.motion import Moments
 from synth.scene import Wave
+
+Box = tuple[int, int, int, int]
+"""x0, y0, x1, y1 in pixels of the frame, end-exclusive; empty where x0 >= x1 or y0 >= y1."""
 
 Points = NDArray[np.float64]
 """``float64 (P, 2)``: x and y in pixels of a picture."""
@@ -70,43 +74,67 @@ class Bend:
                 break
         return at
 
-    def lookup(
-        self, to_picture: Maps, t: int, box: tuple[int, int, int, int], scale: NDArray[np.float64], pad: int
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Where each pixel of a box looks the picture up, as ``cv2.remap`` wants it.
+    def lookup(self, to_picture: Maps, boxes: Sequence[Box], scale: NDArray[np.float64], pad: int) -> "Lookup":
+        """Where the pixels of a box in each of the T frames look the picture up.
 
         Args:
-            to_picture: ``float64 (2, 3)``, frame to picture, without the bend.
-            t: which moment.
-            box: x0, y0, x1, y1 in pixels of the frame.
+            to_picture: ``float64 (T, 2, 3)``, frame to picture, without the bend.
+            boxes: T of x0, y0, x1, y1 in pixels of the frame; may be empty.
             scale: ``float64 (2,)``: pixels of the level that is looked up per pixel of the picture, along x and y.
             pad: pixels that the level was padded with on each side.
-
-        Returns:
-            x and y, ``float32 (h, w)`` each, in pixels of the level whose centres are integers.
         """
-        across, down = np.arange(box[0], box[2]) + 0.5, np.arange(box[1], box[3]) + 0.5
-        width, waves = len(across), len(self._frequency)
-        cycles = self._turns @ to_picture  # (K, 3), in radians
-        angles: NDArray[np.floating[Any]] = np.empty((waves, width + len(down)))
-        np.multiply(cycles[:, :1], across, out=angles[:, :width])
-        angles[:, :width] += (cycles[:, 2] + self._start[:, t])[:, None]
-        np.multiply(cycles[:, 1:2], down, out=angles[:, width:])
+        corners = np.array(boxes)
+        sizes = np.maximum(corners[:, 2:] - corners[:, :2], 0)
+        width, height = sizes.max(axis=0).tolist()
+        waves = len(self._frequency)
+        # Functions of x and of y for all frames at once, as long as the longest box.
+        across = corners[:, :1] + (np.arange(width) + 0.5)  # (T, width)
+        down = corners[:, 1:2] + (np.arange(height) + 0.5)
+        cycles = self._turns @ to_picture  # (T, K, 3), in radians
+        angles: NDArray[np.floating[Any]] = np.empty((len(boxes), waves, width + height))
+        np.multiply(cycles[..., :1], across[:, None], out=angles[..., :width])
+        angles[..., :width] += cycles[..., 2:] + self._start.T[..., None]
+        np.multiply(cycles[..., 1:2], down[:, None], out=angles[..., width:])
         angles = angles.astype(np.float32)  # ten times as fast, and at most 1e-5 pixels off
         sines, cosines = np.sin(angles), np.cos(angles)
-        rows = np.empty((len(down), 2 + 2 * waves), np.float32)
-        rows[:, 0], rows[:, 1] = 1.0, down
-        rows[:, 2 : 2 + waves], rows[:, 2 + waves :] = cosines[:, width:].T, sines[:, width:].T
-        amplitude = (self._amplitude * scale).astype(np.float32)[:, :, None]  # (K, 2, 1)
-        scaled = to_picture * scale[:, None]
-        columns = np.empty((2 + 2 * waves, 2, width), np.float32)
-        columns[0] = scaled[:, :1] * across + (scaled[:, 2:] + (pad - 0.5))
-        columns[1] = scaled[:, 1:2]
-        columns[2 : 2 + waves] = amplitude * sines[:, None, :width]
-        columns[2 + waves :] = amplitude * cosines[:, None, :width]
+        rows = np.empty((len(boxes), height, 2 + 2 * waves), np.float32)
+        rows[..., 0], rows[..., 1] = 1.0, down
+        rows[..., 2 : 2 + waves] = cosines[..., width:].swapaxes(1, 2)
+        rows[..., 2 + waves :] = sines[..., width:].swapaxes(1, 2)
+        amplitude = (self._amplitude * scale).astype(np.float32)[:, None]  # (K, 1, 2)
+        scaled = (to_picture * scale[:, None])[:, None]  # (T, 1, 2, 3)
+        columns = np.empty((len(boxes), 2 + 2 * waves, width, 2), np.float32)
+        columns[:, 0] = scaled[..., 0] * across[..., None] + (scaled[..., 2] + (pad - 0.5))
+        columns[:, 1] = scaled[..., 1]
+        np.multiply(sines[..., :width, None], amplitude, out=columns[:, 2 : 2 + waves])
+        np.multiply(cosines[..., :width, None], amplitude, out=columns[:, 2 + waves :])
+        return Lookup(rows, columns, sizes)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Lookup:
+    """Where pixels look a picture up: sums of products of functions of y and of x."""
+
+    rows: NDArray[np.float32]
+    """``float32 (T, H, J)``."""
+
+    columns: NDArray[np.float32]
+    """``float32 (T, J, W, 2)``, for x and y."""
+
+    sizes: NDArray[np.int64]
+    """``int64 (T, 2)``: width and height of each box."""
+
+    def at(self, t: int) -> NDArray[np.float32]:
+        """The places of a box's pixels, as ``cv2.remap`` wants them.
+
+        Returns:
+            ``float32 (h, w, 2)``: x and y in pixels of the level, whose centres are integers.
+        """
+        width, height = self.sizes[t].tolist()
+        columns = self.columns[t, :, :width].reshape(-1, 2 * width)
         # Not numpy's product, which starts threads for large boxes: there is a process for every core already.
-        both = cv2.gemm(rows, columns.reshape(len(columns), 2 * width), 1.0, None, 0.0)
-        return both[:, :width], both[:, width:]
+        places: NDArray[np.float32] = cv2.gemm(self.rows[t, :height], columns, 1.0, None, 0.0)
+        return places.reshape(height, width, 2)
 
 
 def bends(waves: Sequence[Wave]) -> bool:

@@ -70,11 +70,12 @@ class Smear:
     reach: tuple[int, int, int, int]
     """What is added to the box of a picture to have all that it is smeared over."""
 
-    def apply(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """The smeared picture, smaller by the sum of all steps."""
-        for x, y in self.steps:
+    def apply(self, picture: NDArray[np.uint8], out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
+        """The smeared picture, smaller by the sum of all steps; in ``out`` when there are steps and it is given."""
+        for number, (x, y) in enumerate(self.steps, start=1):
             one, other = _shifted(picture, x, y), _shifted(picture, -x, -y)
-            picture = np.asarray(cv2.addWeighted(one, 0.5, other, 0.5, 0.0), np.uint8)
+            target = out if number == len(self.steps) else None
+            picture = np.asarray(cv2.addWeighted(one, 0.5, other, 0.5, 0.0, dst=target), np.uint8)
         return picture
 
 

@@ -3,7 +3,11 @@
 import math
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from shards.codec import encode_jpeg
 from shards.errors import BadFileError, SourceError
@@ -25,7 +29,7 @@ MAX_VIDEOS_PER_SHARD = 100
 MIN_SHARDS = 8
 """Small sets are cut finer, so that several workers have work."""
 
-RENDERER_VERSION = 3
+RENDERER_VERSION = 4
 """Raised whenever the same scene gives other pixels; part of the configuration, so that old and new never mix."""
 
 RENDERING_KEYS = ("num_frames", "size", "frame_rate", "quality", "cutout_pipeline", "background_pipeline")
@@ -199,11 +203,11 @@ class SynthPlan:
                 if scene is None:
                     yield from list(reported.values())[known:]
                     continue
-                video = renderer.render(scene, amodal=bool(self.truth))
+                images: list[bytes] = []
+                encode = partial(_encode, images, scene.jpeg_quality(self.config.quality))
+                video = renderer.render(scene, amodal=bool(self.truth), take=encode)
                 truth = self._make_truth(scene, video, bank) if self.truth else None
             yield from list(reported.values())[known:]
-            quality = scene.jpeg_quality(self.config.quality)
-            images = [encode_jpeg(frame, quality) for frame in video.frames]
             extras = truth.extras if truth else [{}] * len(images)
             parts = enumerate(zip(images, video.masks, extras, strict=True))
             frames = tuple(StoredFrame(t, image, mask, files) for t, (image, mask, files) in parts)
@@ -272,6 +276,11 @@ class SynthPlan:
         if len(set(licences.values())) == 1:
             return self.objects.licence
         return "; ".join(f"{name}: {licence or 'unknown'}" for name, licence in licences.items())
+
+
+def _encode(images: list[bytes], quality: int, frame: NDArray[np.uint8]) -> None:
+    """Appends a frame as JPEG."""
+    images.append(encode_jpeg(frame, quality))
 
 
 def _describe(source: ObjectSource | BackgroundSource, fingerprint: str) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from synth.appearance import (
     tinted,
 )
 from synth.bank import Sprite, level_for
-from synth.deform import Bend, bends
+from synth.deform import Bend, Box, Lookup, bends
 from synth.exposure import Exposure, Smear, make_smear
 from synth.geometry import Maps, apply, background_map, between_pixel_centres, compose, invert, object_maps
 from synth.motion import Moments
@@ -30,9 +30,6 @@ Image: TypeAlias = NDArray[np.uint8]
 Size: TypeAlias = tuple[int, int]
 """Height and width of the frame in pixels."""
 
-Box: TypeAlias = tuple[int, int, int, int]
-"""x0, y0, x1, y1 in pixels of the frame, end-exclusive; empty where x0 >= x1 or y0 >= y1."""
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Warp:
@@ -41,40 +38,37 @@ class Warp:
     picture: Picture
     """What is warped."""
 
-    to_frame: Maps
-    """``float64 (T, 2, 3)``: its pixels to the frame's, integers at pixel centres; without the bend."""
-
     boxes: tuple[Box, ...]
     """T boxes around it, smear included, inside the frame."""
 
-    to_picture: Maps | None = None
-    """``float64 (T, 2, 3)``: the frame's pixels to those of the whole picture, for what is bent."""
+    wide: tuple[Box, ...]
+    """T boxes that it is warped into: larger by what the smear takes away, so they may lie outside of the frame."""
 
-    bend: Bend | None = None
-    """What bends it."""
+    to_wide: Maps
+    """``float64 (T, 2, 3)``: its pixels to those of the wide boxes, integers at pixel centres; without the bend."""
 
-    def draw(self, t: int, box: Box, memory: Image, outside: int = 0) -> Image:
-        """Warps the picture into a box.
+    lookup: Lookup | None = None
+    """Where the pixels of the wide boxes look a bent picture up."""
+
+    def draw(self, t: int, memory: Image, outside: int = 0) -> Image:
+        """Warps the picture into its wide box.
 
         Args:
             t: which frame.
-            box: may lie outside of the frame.
             memory: ``uint8 (n,)`` large enough for the result.
             outside: value of what lies around a picture of one channel.
 
         Returns:
             ``uint8 (h, w)`` or ``(h, w, 4)``, in that memory.
         """
-        width, height = box[2] - box[0], box[3] - box[1]
+        x0, y0, x1, y1 = self.wide[t]
         pixels = self.picture.pixels
-        shape = (height, width, *pixels.shape[2:])
+        shape = (y1 - y0, x1 - x0, *pixels.shape[2:])
         out = memory[: math.prod(shape)].reshape(shape)
-        if self.bend is None or self.to_picture is None:
-            to_box = self.to_frame[t] - np.array([[0.0, 0.0, box[0]], [0.0, 0.0, box[1]]])
-            cv2.warpAffine(pixels, to_box, (width, height), dst=out, flags=cv2.INTER_LINEAR, borderValue=(outside,))
+        if self.lookup is None:
+            cv2.warpAffine(pixels, self.to_wide[t], shape[1::-1], out, cv2.INTER_LINEAR, borderValue=(outside,))
         else:
-            x, y = self.bend.lookup(self.to_picture[t], t, box, self.picture.scale, self.picture.pad)
-            cv2.remap(pixels, x, y, cv2.INTER_LINEAR, dst=out)
+            cv2.remap(pixels, self.lookup.at(t), None, cv2.INTER_LINEAR, out)
         return out
 
 
@@ -117,8 +111,11 @@ class Backdrop:
     pixels: Image
     """``uint8 (h, w, 4)``."""
 
-    maps: Maps
-    """``float64 (T, 2, 3)``: those pixels to the frame's, integers at pixel centres."""
+    wide: tuple[Box, ...]
+    """T boxes that it is warped into: the frame, and what the smear takes away."""
+
+    to_wide: Maps
+    """``float64 (T, 2, 3)``: those pixels to those of the wide boxes, integers at pixel centres."""
 
     to_frame: Maps
     """``float64 (T, 2, 3)``: pixels of the whole picture to the frame's."""
@@ -132,7 +129,7 @@ class Backdrop:
     @property
     def stands_still(self) -> bool:
         """Whether all frames show the same of it."""
-        return bool((self.maps == self.maps[0]).all())
+        return bool((self.to_wide == self.to_wide[0]).all())
 
 
 def place_background(scene: Scene, sprite: Sprite, size: Size, camera: Maps, exposure: Exposure) -> Backdrop:
@@ -155,7 +152,9 @@ def place_background(scene: Scene, sprite: Sprite, size: Size, camera: Maps, exp
         pixels = blurred_backdrop(sprite.level(level + focus.levels), focus.sigma)
     ways = exposure.camera_ways(camera, size)
     smears = tuple(make_smear(way) for way in ways)
-    return Backdrop(pixels, _picture_maps(picture_of(pixels, sprite), to_frame), to_frame, ways, smears)
+    wide = _wide(((0, 0, size[1], size[0]),) * exposure.num_frames, smears)
+    to_wide = _into(wide, _picture_maps(picture_of(pixels, sprite), to_frame))
+    return Backdrop(pixels, wide, to_wide, to_frame, ways, smears)
 
 
 def place_object(
@@ -203,8 +202,9 @@ def _bent_warp(
     """Places a picture that may be bent and smeared."""
     reach = np.zeros(2) if bend is None else bend.reach
     boxes = _boxes(picture, sprite, to_frame, size, reach, smears)
-    to_picture = None if bend is None else invert(to_frame)
-    return Warp(picture, _picture_maps(picture, to_frame), boxes, to_picture, bend)
+    wide = boxes if smears is None else _wide(boxes, smears)
+    lookup = None if bend is None else bend.lookup(invert(to_frame), wide, picture.scale, picture.pad)
+    return Warp(picture, boxes, wide, _into(wide, _picture_maps(picture, to_frame)), lookup)
 
 
 def _place_shadow(
@@ -215,7 +215,24 @@ def _place_shadow(
     on_screen = moments.values(item.size) * moments.values(scene.camera.zoom) * math.hypot(*size)
     moved = to_frame.copy()
     moved[..., 2] += on_screen[:, None] * np.array([scene.shadow.x, scene.shadow.y])
-    return Warp(picture, _picture_maps(picture, moved), _boxes(picture, sprite, moved, size, np.zeros(2), None))
+    boxes = _boxes(picture, sprite, moved, size, np.zeros(2), None)
+    return Warp(picture, boxes, boxes, _into(boxes, _picture_maps(picture, moved)))
+
+
+def _wide(boxes: tuple[Box, ...], smears: tuple[Smear, ...]) -> tuple[Box, ...]:
+    """Boxes with all that their smeared pixels are made of."""
+    befores = (smear.before for smear in smears)
+    return tuple(
+        (box[0] + x0, box[1] + y0, box[2] + x1, box[3] + y1)
+        for box, (x0, y0, x1, y1) in zip(boxes, befores, strict=True)
+    )
+
+
+def _into(boxes: tuple[Box, ...], maps: Maps) -> Maps:
+    """Maps to the frame turned into maps to boxes of it."""
+    moved = maps.copy()
+    moved[..., 2] -= np.array(boxes)[:, :2]
+    return moved
 
 
 def _picture_maps(picture: Picture, to_frame: Maps) -> Maps:

@@ -11,7 +11,7 @@ way, is laid over. At last the light falls on everything. (:mod:`synth.appearanc
 :mod:`synth.exposure`; :mod:`synth.placement` has what is drawn and where.)
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -20,17 +20,24 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from synth.appearance import LIGHT_STEPS, light_gains
+from synth.appearance import LIGHT_STEPS, light_gains, opaque_grey
 from synth.bank import SOLID, PictureBank, Sprite
+from synth.deform import Box
 from synth.exposure import Exposure
 from synth.geometry import Maps, camera_maps
 from synth.motion import frame_moments
 from synth.pipelines import NO_PIPELINES, Pipelines
-from synth.placement import Backdrop, Box, Layer, Warp, place_background, place_object
+from synth.placement import Backdrop, Layer, Warp, place_background, place_object
 from synth.scene import Scene
 from synth.types import BackgroundSource, ObjectSource
 
 Image: TypeAlias = NDArray[np.uint8]
+
+TakeFrame: TypeAlias = Callable[[Image], None]
+"""Gets a frame: ``uint8 (H, W, 4)``, RGB and a channel without meaning, until the next frame is drawn over it."""
+
+LIT_ROWS = 16
+"""Rows that the light falls on at a time."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,7 +45,7 @@ class RenderedVideo:
     """Pixels of one synthetic video."""
 
     frames: Image
-    """``uint8 (T, H, W, 3)``, RGB."""
+    """``uint8 (T, H, W, 3)``, RGB; T is 0 where another took the frames one by one."""
 
     masks: Image
     """``uint8 (T, H, W)``: 0 background, 1..254 object ids."""
@@ -116,16 +123,17 @@ class Renderer:
         self.pipelines = pipelines
         self._canvas: Image = np.empty((*size, 4), np.uint8)
         self._behind: Image = np.empty((*size, 4), np.uint8)
-        self._light: Image = np.empty((*size, 4), np.uint8)
+        self._light: Image = np.empty((LIT_ROWS, size[1], 4), np.uint8)
         self._one_channel: Image = np.empty(size[0] * size[1], np.uint8)
         self._scratch: Image = np.empty(0, np.uint8)
 
-    def render(self, scene: Scene, amodal: bool = False) -> RenderedVideo:
+    def render(self, scene: Scene, amodal: bool = False, take: TakeFrame | None = None) -> RenderedVideo:
         """Renders one scene; a pure function of the scene, its pictures, size and number of frames.
 
         Args:
             scene: the scene.
             amodal: also keep where each object is when others hide it.
+            take: gets each frame as soon as it is drawn, while it is at hand, and the video then has none.
 
         Raises:
             BadFileError: a picture cannot be read.
@@ -136,7 +144,7 @@ class Renderer:
         order = _depth_order(np.stack([self.moments.values(item.depth) for item in scene.objects]))
         light = light_gains(scene.light, self.moments)
         whole = np.zeros((num_frames, len(layers), height, width), np.bool_) if amodal else None
-        frames = np.empty((num_frames, height, width, 3), np.uint8)
+        frames = np.empty((num_frames if take is None else 0, height, width, 3), np.uint8)
         masks = np.zeros((num_frames, height, width), np.uint8)
         still = backdrop.stands_still
         for t in range(num_frames):
@@ -148,7 +156,11 @@ class Renderer:
                 np.copyto(self._canvas, self._behind)
             for number in order[t, ::-1].tolist():
                 self._draw_object(layers[number], t, masks[t], None if whole is None else whole[t, number])
-            self._finish(light[t], frames[t])
+            self._shine(light[t])
+            if take is None:
+                cv2.cvtColor(self._canvas, cv2.COLOR_RGBA2RGB, dst=frames[t])
+            else:
+                take(self._canvas)
         return RenderedVideo(
             frames=frames,
             masks=masks,
@@ -177,19 +189,18 @@ class Renderer:
 
     def _draw_background(self, backdrop: Backdrop, t: int) -> None:
         """Fills the canvas. Mirrored borders only show when a scene is rendered at another aspect than composed for."""
+        x0, y0, x1, y1 = backdrop.wide[t]
         smear = backdrop.smears[t]
-        x0, y0, x1, y1 = _added((0, 0, self.size[1], self.size[0]), smear.before)
-        target = self._memory((y1 - y0, x1 - x0, 4)) if smear.steps else self._canvas
         cv2.warpAffine(
             backdrop.pixels,
-            backdrop.maps[t] - np.array([[0.0, 0.0, x0], [0.0, 0.0, y0]]),
+            backdrop.to_wide[t],
             (x1 - x0, y1 - y0),
-            dst=target,
+            dst=self._memory((y1 - y0, x1 - x0, 4)) if smear.steps else self._canvas,
             flags=cv2.INTER_LINEAR,
             borderMode=cv2.BORDER_REFLECT_101,
         )
         if smear.steps:
-            self._canvas[:] = smear.apply(target)
+            smear.apply(self._memory((y1 - y0, x1 - x0, 4)), self._canvas)
 
     def _draw_object(self, layer: Layer, t: int, mask: Image, whole: NDArray[np.bool_] | None) -> None:
         """Draws an object's shadow and itself over the canvas, and into the masks."""
@@ -198,14 +209,14 @@ class Renderer:
         box, smear = layer.colours.boxes[t], layer.smears[t]
         if _is_empty(box):
             return
-        wide = _added(box, smear.before)
-        sharp = layer.colours.draw(t, wide, self._memory((wide[3] - wide[1], wide[2] - wide[0], 4)).reshape(-1))
+        wide = layer.colours.wide[t]
+        sharp = layer.colours.draw(t, self._memory((wide[3] - wide[1], wide[2] - wide[0], 4)).reshape(-1))
         pixels = smear.apply(sharp)
         alpha = cv2.extractChannel(pixels, 3)
         _lay_over(self._canvas[_inside(box)], pixels, alpha, layer.gains[t])
         if layer.outline is not None:
             box = layer.outline.boxes[t]
-            alpha = None if _is_empty(box) else layer.outline.draw(t, box, self._one_channel)
+            alpha = None if _is_empty(box) else layer.outline.draw(t, self._one_channel)
         elif smear.steps:
             alpha = cv2.extractChannel(sharp[_inside(box, wide[0], wide[1])], 3)
         if alpha is not None:
@@ -217,16 +228,18 @@ class Renderer:
         """Lets a shadow fall on the canvas."""
         box = shadow.boxes[t]
         if not _is_empty(box):
-            through = shadow.draw(t, box, self._one_channel, outside=255)
+            through = shadow.draw(t, self._one_channel, outside=255)
             canvas = self._canvas[_inside(box)]
-            cv2.multiply(canvas, cv2.merge((through, through, through, through)), dst=canvas, scale=1 / 255)
+            cv2.multiply(canvas, opaque_grey(through), dst=canvas, scale=1 / 255)
 
-    def _finish(self, gains: NDArray[np.uint8], frame: Image) -> None:
-        """Lets the light fall on the canvas and keeps the frame."""
-        if (gains != LIGHT_STEPS).any():
-            self._light.view(np.uint32)[:] = gains.view(np.uint32)[0]
-            cv2.multiply(self._canvas, self._light, dst=self._canvas, scale=1 / LIGHT_STEPS)
-        cv2.cvtColor(self._canvas, cv2.COLOR_RGBA2RGB, dst=frame)
+    def _shine(self, gains: NDArray[np.uint8]) -> None:
+        """Lets the light fall on the canvas, on some rows at a time: their gains stay in the nearest cache."""
+        if (gains == LIGHT_STEPS).all():
+            return
+        self._light.view(np.uint32)[:] = gains.view(np.uint32)[0]
+        for y in range(0, self.size[0], LIT_ROWS):
+            rows = self._canvas[y : y + LIT_ROWS]
+            cv2.multiply(rows, self._light[: len(rows)], dst=rows, scale=1 / LIGHT_STEPS)
 
     def _memory(self, shape: tuple[int, int, int]) -> Image:
         """Working memory of that shape, reused by the next call."""
@@ -241,10 +254,6 @@ def _depth_order(depths: NDArray[np.float64]) -> NDArray[np.int64]:
     return np.argsort(depths.T, axis=1, kind="stable")
 
 
-def _added(box: Box, other: Box) -> Box:
-    return box[0] + other[0], box[1] + other[1], box[2] + other[2], box[3] + other[3]
-
-
 def _is_empty(box: Box) -> bool:
     return box[0] >= box[2] or box[1] >= box[3]
 
@@ -257,7 +266,7 @@ def _inside(box: Box, x: int = 0, y: int = 0) -> tuple[slice, slice]:
 def _lay_over(canvas: Image, pixels: Image, alpha: Image, gain: float) -> None:
     """Puts a warped object over a box of the canvas."""
     through = cv2.bitwise_not(alpha)
-    below = cv2.multiply(canvas, cv2.merge((through, through, through, through)), scale=1 / 255)
+    below = cv2.multiply(canvas, opaque_grey(through), scale=1 / 255)
     if gain == 1:
         cv2.add(below, pixels, dst=canvas)
     else:
