@@ -99,7 +99,7 @@ def _plot(part: dict[str, Any]) -> str:
         bars = [
             Bar(
                 LABELS[name],
-                share(case, name, "floor"),
+                share(case, name, "encode"),
                 f"{median(case['videos_per_second'][name]):,.1f} videos/s",
                 name == "ours",
             )
