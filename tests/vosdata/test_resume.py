@@ -40,7 +40,7 @@ run: {log_every: 1, compute_threads: 1}
 """
 
 SMALL_STEPS = "train.learning_rate=3e-4"
-"""Adam moves weights whose gradient is all rounding by the whole learning rate; what is compared must not drift by it."""
+"""Adam moves a weight whose gradient is all rounding by the whole learning rate; what is compared must not drift."""
 
 Start = Callable[..., list[BaseProcess]]
 
