@@ -54,6 +54,9 @@ class Sprite:
     num_solid: int
     """Number of pixels that belong to the object."""
 
+    hull: NDArray[np.float64]
+    """``float64 (Q, 2)``: corners (x, y) of the convex hull of all pixels that are not transparent."""
+
     _levels: dict[int, Image] = field(default_factory=dict, init=False, repr=False)
 
     @property
@@ -98,14 +101,25 @@ def make_sprite(name: str, rgba: Image) -> Sprite:
     pixels = cv2.multiply(rgba, cv2.merge((alpha, alpha, alpha, alpha)), scale=1 / 255)
     pixels[..., 3] = alpha
     points, occupied = _silhouette(solid)
-    return Sprite(name, pixels, points, occupied, num_solid)
+    return Sprite(name, pixels, points, occupied, num_solid, _hull(alpha > 0))
 
 
 def make_backdrop(name: str, rgb: Image) -> Sprite:
     """Prepares a background for warping: four channels warp faster than three."""
     pixels = cv2.cvtColor(rgb, cv2.COLOR_RGB2RGBA)
     middle = np.array([[rgb.shape[1] / 2, rgb.shape[0] / 2]])
-    return Sprite(name, pixels, middle, np.ones((1, 1), np.bool_), rgb.shape[0] * rgb.shape[1])
+    height, width = rgb.shape[:2]
+    corners = np.array([[0.0, 0.0], [width, 0.0], [width, height], [0.0, height]])
+    return Sprite(name, pixels, middle, np.ones((1, 1), np.bool_), height * width, corners)
+
+
+def _hull(shown: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Corners ``(Q, 2)`` of the convex hull of true pixels, of which there is at least one: of its rows' ends."""
+    y = np.flatnonzero(shown.any(axis=1))
+    left, right = shown[y].argmax(axis=1), shown.shape[1] - shown[y, ::-1].argmax(axis=1)
+    ends = [np.stack([x, row], axis=1) for x in (left, right) for row in (y, y + 1)]
+    corners: NDArray[np.float64] = cv2.convexHull(np.concatenate(ends).astype(np.int32))[:, 0].astype(np.float64)
+    return corners
 
 
 def _silhouette(solid: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:

@@ -19,7 +19,7 @@ from synth.appearance import (
     tinted,
 )
 from synth.bank import Sprite, level_for
-from synth.deform import Bend, Box, Lookup, bends
+from synth.deform import Bend, Box, Lookup, Points, bends
 from synth.exposure import Exposure, Smear, make_smear
 from synth.geometry import Maps, apply, background_map, between_pixel_centres, compose, invert, object_maps
 from synth.motion import Moments
@@ -252,12 +252,26 @@ def _boxes(
     smears: tuple[Smear, ...] | None,
 ) -> tuple[Box, ...]:
     """Boxes of a picture in every frame, clipped to the frame; ``reach``: pixels by which it may be bent along x, y."""
-    low = -picture.pad / picture.scale - reach
-    high = np.array(sprite.size[::-1]) - low
-    corners = np.array([low, [high[0], low[1]], [low[0], high[1]], high])
-    moved = apply(to_frame, corners)  # (T, 4, 2)
-    boxes = np.concatenate([np.floor(moved.min(axis=1)), np.ceil(moved.max(axis=1))], axis=1).astype(np.int64)
+    margin = picture.pad / picture.scale + reach
+    low, high = _spread(to_frame, _corners_of(sprite.size), margin)
+    # Most cutouts fill little of their picture's corners. Bilinear sampling and the level's coarser pixels reach
+    # farther than the hull by 1.5 of these pixels at most.
+    tight_low, tight_high = _spread(to_frame, sprite.hull, margin + 1.5 / picture.scale)
+    boxes = np.concatenate([np.maximum(low, tight_low), np.minimum(high, tight_high)], axis=1)
     if smears is not None:
         boxes += np.array([smear.reach for smear in smears])
     clipped = np.clip(boxes, 0, np.array([size[1], size[0], size[1], size[0]]))
     return tuple((x0, y0, x1, y1) for x0, y0, x1, y1 in clipped.tolist())
+
+
+def _corners_of(size: Size) -> Points:
+    height, width = size
+    return np.array([[0.0, 0.0], [width, 0.0], [0.0, height], [width, height]])
+
+
+def _spread(maps: Maps, corners: Points, margin: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Corners ``(T, 2)`` of the boxes around a convex shape that is grown by ``margin`` along x and y."""
+    moved = apply(maps, corners)  # (T, Q, 2)
+    grown = np.abs(maps[..., :2]) @ margin
+    low, high = np.floor(moved.min(axis=1) - grown), np.ceil(moved.max(axis=1) + grown)
+    return low.astype(np.int64), high.astype(np.int64)

@@ -2,15 +2,23 @@
 
 import pickle
 from collections import Counter
+from dataclasses import replace
 
+import cv2
 import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from shards.types import Record
-from synth.bank import LEVEL_STEP, PictureBank, make_sprite
+from synth.bank import LEVEL_STEP, PictureBank, Sprite, make_sprite
 from synth.builtin import BuiltinBackgrounds, BuiltinObjects
+from synth.compose import compose_scene
 from synth.config import make_config
 from synth.generate import SynthPlan
+from synth.presets import PRESETS, PresetName
+from synth.render import Renderer
 from synth.types import Cutout
 
 SMALL = make_config({"num_frames": 2, "size": (48, 80)})
@@ -94,3 +102,42 @@ def test_the_bound_holds_with_levels_and_the_least_recently_used_go_first() -> N
     assert objects.reads[7] == 1
     bank.cutout(1)
     assert objects.reads[1] == 2
+
+
+@given(st.integers(0, 10**6), st.integers(1, 30), st.integers(1, 30))
+def test_the_hull_holds_all_pixels_that_show_and_goes_no_farther(seed: int, height: int, width: int) -> None:
+    rng = np.random.default_rng(seed)
+    rgba = rng.integers(0, 256, (height, width, 4)).astype(np.uint8)
+    rgba[rng.random((height, width)) < rng.choice([0.2, 0.9])] = 0
+    rgba[rng.integers(height), rng.integers(width), 3] = 255
+    hull = make_sprite("random", rgba).hull
+    ys, xs = np.nonzero(rgba[..., 3])
+    for x, y in ((0, 0), (1, 0), (0, 1), (1, 1)):
+        for point in zip((xs + x).tolist(), (ys + y).tolist(), strict=True):
+            assert cv2.pointPolygonTest(hull.astype(np.float32), point, False) >= 0
+    assert hull.min(axis=0).tolist() == [xs.min(), ys.min()]
+    assert hull.max(axis=0).tolist() == [xs.max() + 1, ys.max() + 1]
+
+
+class WholePictures(PictureBank):
+    """Cutouts whose hull is their whole picture, so that boxes are as large as they can be."""
+
+    def cutout(self, number: int) -> Sprite:
+        sprite = super().cutout(number)
+        height, width = sprite.size
+        return replace(sprite, hull=np.array([[0.0, 0.0], [width, 0.0], [width, height], [0.0, height]]))
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_boxes_around_the_hull_cut_nothing_off(preset: PresetName) -> None:
+    """Only roundings may differ: places are counted from the corners of boxes."""
+    config = make_config({"size": (60, 108)}, preset=preset)
+    tight, whole = (bank(BuiltinObjects(), BuiltinBackgrounds()) for bank in (PictureBank, WholePictures))
+    one, other = Renderer(tight, config.size, 4), Renderer(whole, config.size, 4)
+    for index in range(8):
+        scene = compose_scene(config, 1, index, tight)
+        ours, expected = one.render(scene, amodal=True), other.render(scene, amodal=True)
+        assert np.abs(ours.frames.astype(int) - expected.frames).max() <= 2
+        assert (ours.masks != expected.masks).sum() <= 1
+        assert ours.amodal is not None and expected.amodal is not None
+        assert (ours.amodal != expected.amodal).sum() <= 1
