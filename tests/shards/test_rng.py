@@ -1,12 +1,14 @@
 """Random draws depend on their coordinates alone, and are evenly spread."""
 
+import pickle
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from shards.rng import Dice, digest_coordinates
+from shards.rng import Dice, digest_coordinates, generator
 
 WORDS = st.integers(0, 2**64 - 1)
 
@@ -65,3 +67,12 @@ def test_a_range_without_numbers_is_refused(bounds: tuple[int, ...]) -> None:
 def test_coordinates_that_do_not_fit_are_refused(coordinates: tuple[int, int, int]) -> None:
     with pytest.raises(ValueError, match="must lie in"):
         Dice(*coordinates, "t")
+
+
+@pytest.mark.parametrize("position", [0, 1, 2**64 - 1])
+def test_the_stream_is_that_of_philox_with_the_digest_as_key(position: int) -> None:
+    key = int.from_bytes(digest_coordinates(3, 1, position, "test"), "little")
+    ours, plain = generator(3, 1, position, "test"), np.random.Generator(np.random.Philox(key=key))
+    assert ours.random(9).tolist() == plain.random(9).tolist()
+    assert ours.permutation(20).tolist() == plain.permutation(20).tolist()
+    assert pickle.loads(pickle.dumps(ours)).random() == plain.random()
