@@ -286,15 +286,17 @@ def test_indices_outside_are_refused(msra10k, index):
 
 def test_joined_sources_follow_each_other_with_unique_names(msra10k):
     single = open_objects(msra10k)
-    joined = join_objects([single, open_objects("builtin"), open_objects(msra10k.parent)])
-    assert len(joined) == 10_006
-    assert len(set(joined.labels)) == 10_006
+    builtin = open_objects("builtin")
+    joined = join_objects([single, builtin, open_objects(msra10k.parent)])
+    third = 3 + len(builtin)  # where the third source begins
+    assert len(joined) == third + 3
+    assert len(set(joined.labels)) == third + 3
     assert joined.name == "MSRA10K_Imgs_GT-1+builtin+MSRA10K_Imgs_GT-2"
     np.testing.assert_array_equal(joined.load(2).rgba, single.load(2).rgba)
-    np.testing.assert_array_equal(joined.load(10_003).rgba, single.load(0).rgba)
-    assert joined.load(10_003).name == joined.labels[10_003] == "MSRA10K_Imgs_GT-2/Imgs/100.jpg"
+    np.testing.assert_array_equal(joined.load(third).rgba, single.load(0).rgba)
+    assert joined.load(third).name == joined.labels[third] == "MSRA10K_Imgs_GT-2/Imgs/100.jpg"
     with pytest.raises(IndexError):
-        joined.load(10_006)
+        joined.load(third + 3)
     assert pickle.loads(pickle.dumps(joined)).fingerprint() == joined.fingerprint()
     assert join_objects([single]) is single
 
