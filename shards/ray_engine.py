@@ -86,7 +86,7 @@ class RayEngine:
         except self._ray.exceptions.RayError as error:
             losses[shard] += 1
             if losses[shard] > _MAX_LOSSES:
-                reason = str(error).strip().splitlines()[0]
+                reason = str(error).strip().split("\n")[0] or type(error).__name__
                 raise ShardError(
                     f"{job.workspace.folder}: shard {shard} lost its worker {losses[shard]} times (out of memory?); "
                     f"the last time: {reason}"
@@ -128,7 +128,7 @@ def _connected(ray: Any) -> Iterator[None]:
         try:
             ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
         except Exception as error:  # what Ray itself raises when a node does not start
-            reason = str(error).strip().splitlines()[0]
+            reason = str(error).strip().split("\n")[0] or type(error).__name__
             raise ShardError(f"the Ray cluster cannot be reached: {reason}") from error
         try:
             yield
