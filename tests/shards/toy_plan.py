@@ -40,6 +40,9 @@ class ToyPlan:
     extra_setting: dict[str, Any] | None = None
     log: Path | None = None
     """Gets a line for each shard that is begun: its number, and the process that started the worker."""
+    gate: Path | None = None
+    """Shards from ``first_held`` on wait until this file exists."""
+    first_held: int = 0
 
     @property
     def num_records(self) -> int:
@@ -55,6 +58,8 @@ class ToyPlan:
         if self.log is not None:
             with self.log.open("a") as file:  # one short line, appended at once
                 file.write(f"{shard} {os.getppid()}\n")
+        while self.gate is not None and shard >= self.first_held and not self.gate.exists():
+            time.sleep(0.01)
         for index in range(shard * self.records_per_shard, (shard + 1) * self.records_per_shard):
             time.sleep(self.seconds_per_record)
             if index == self.fail_at:
