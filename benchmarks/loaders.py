@@ -1,4 +1,4 @@
-"""Loaders side by side on the same frames in one run: peers, our stream, and the limit that JPEG decoding sets.
+"""Loaders side by side on the same frames in one run: peers, our stream, and the limits that decoding sets.
 
     python benchmarks/loaders.py --out benchmarks/results [--frames DAVIS_FOLDER] [--quick]
 
@@ -29,7 +29,7 @@ import scale
 from contender import Contender, ContenderError, Measurement, Request
 from http_server import serve
 from machine import machine, other_environment
-from report import write_report
+from report import LIMITS, write_report
 from snippets import SNIPPETS_PER_SHARD, Case, make_snippets
 
 from vosdata.world import detect
@@ -38,6 +38,7 @@ HERE = Path(__file__).resolve().parent
 CASES = (Case((240, 432), 8, 4), Case((480, 864), 14, 2))
 LABELS = {
     "limit": "JPEG decoding alone",
+    "needed": "all decoding: JPEGs, masks, checksums",
     "ours": "vosdata",
     "ours_threads": "vosdata, threads in the trainer",
     "spdl": "SPDL, cv2 in threads",
@@ -102,7 +103,7 @@ def start(
             raise ContenderError("the peers' environment is not there")
         command = [str(settings.peers_python), str(HERE / "peers.py"), "serve", name, str(work)]
     else:
-        engine = {"limit": "limit", "ours": "process", "ours_threads": "threads"}[name]
+        engine = {"ours": "process", "ours_threads": "threads"}.get(name, name)
         command = [sys.executable, str(HERE / "ours.py"), engine, str(work), "--frames", str(case.num_frames)]
     return Contender(name, [*command, *options], settings.work / f"{case.name}-{name}.log")
 
@@ -116,7 +117,7 @@ def started(
         running = {}
         for name in names:
             try:
-                running[name] = start(name, case, settings, remote=None if name == "limit" else remote)
+                running[name] = start(name, case, settings, remote=None if name in LIMITS else remote)
             except ContenderError as error:
                 say(f"  {name} left out: {error}")
             else:
@@ -126,7 +127,7 @@ def started(
 
 def check_pixels(case: Case, settings: Settings) -> dict[str, str]:
     """Compares every loader's pixels and masks with ours; returns what is wrong with whom."""
-    names = ("ours", *(name for name in settings.loaders if name not in ("ours", "limit")))
+    names = ("ours", *(name for name in settings.loaders if name not in ("ours", *LIMITS)))
     problems = {}
     with started(names, case, settings) as running:
         expected = running["ours"].check()
@@ -159,7 +160,7 @@ def quiet_measurement(contender: Contender, request: Request, repeats: int) -> M
 
 def measure_scenario(case: Case, scenario: str, settings: Settings, problems: dict[str, str]) -> list[Series]:
     """Alternated rounds of all loaders in one scenario."""
-    names = tuple(name for name in settings.loaders if scenario != "http" or name in (*STREAMING, "limit"))
+    names = tuple(name for name in settings.loaders if scenario != "http" or name in (*STREAMING, *LIMITS))
     series = {name: Series(case, scenario, name, problem=problems.get(name, "")) for name in names}
     able = tuple(name for name in names if not series[name].problem)
     skip = 2 * settings.workers + 2
@@ -178,7 +179,7 @@ def measure_scenario(case: Case, scenario: str, settings: Settings, problems: di
                 if series[name].problem:
                     continue
                 try:
-                    own = Request(settings.seconds, 2) if name == "limit" else request
+                    own = Request(settings.seconds, 2) if name in LIMITS else request
                     series[name].rounds.append(quiet_measurement(running[name], own, settings.repeats))
                 except ContenderError as error:
                     series[name].problem = str(error)
@@ -266,7 +267,7 @@ def measure_all(options: argparse.Namespace, work: Path) -> tuple[list[Series], 
         other_rounds=1 if options.quick else 3,
         seconds=1.0 if options.quick else 2.0,
         repeats=0 if options.quick else 2,
-        loaders=("limit", "ours", *peers),
+        loaders=(*LIMITS, "ours", *peers),
     )
     scenarios = options.scenarios or SCENARIOS
     found: list[Series] = []

@@ -1,5 +1,6 @@
 """What the loader benchmark claims: warm-up does not count, unequal pixels are noticed, its tables are true."""
 
+import itertools
 import json
 import mmap
 import sys
@@ -25,11 +26,12 @@ def tools(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
     before = set(sys.modules)
     import contender
     import meter
+    import ours
     import report
     import scale
     import snippets
 
-    yield SimpleNamespace(contender=contender, meter=meter, report=report, scale=scale, snippets=snippets)
+    yield SimpleNamespace(contender=contender, meter=meter, ours=ours, report=report, scale=scale, snippets=snippets)
     for name in set(sys.modules) - before:
         if str(getattr(sys.modules[name], "__file__", "")).startswith(str(BENCHMARKS)):
             del sys.modules[name]
@@ -107,6 +109,17 @@ def test_a_set_with_repeated_records_reads_as_the_original(
         assert np.array_equal(large.mask(position, 7), original.mask(position % len(original), 7))
 
 
+def test_the_bare_calls_decode_what_is_stored(tools: SimpleNamespace, tmp_path: Path) -> None:
+    tools.snippets.make_snippets(tmp_path, tools.snippets.Case((48, 80), 3, 2), None, 4)
+    needed = tools.ours.Needed(SimpleNamespace(work=tmp_path, workers=1, frames=3, batch=2))
+    assert list(itertools.islice(needed._work(0), 4)) == [3, 3, 3, 3]
+    shard_set = ShardSet(tmp_path / "shards")
+    for position, frame in itertools.product(range(4), range(3)):
+        assert np.array_equal(needed._batches[0, position, frame], shard_set.image(position, frame))
+        mask = shard_set.mask(position, frame)
+        assert mask is not None and np.array_equal(needed._masks[0, position, frame], mask)
+
+
 def test_the_table_and_the_plot_say_what_was_measured(tools: SimpleNamespace, tmp_path: Path) -> None:
     case = tools.snippets.Case((240, 432), 8, 4)
 
@@ -116,19 +129,20 @@ def test_the_table_and_the_plot_say_what_was_measured(tools: SimpleNamespace, tm
 
     found = [
         series("limit", [1000, 2000, 1000]),
+        series("needed", [950, 1900, 960]),
         series("ours", [900, 1900, 950]),
         series("folder", [300, 500, 475]),
         series("litdata", [], "does not install"),
     ]
     frames = {"frames": "noise", "snippets": 3, "mean_jpeg_bytes": 1, "mean_mask_bytes": 1}
     facts = {"date": "", "cpu": "a & b", "cores": 2, "virtual_machine": True, "python": "", "command": "", "peers": {}}
-    labels = {"limit": "limit", "ours": "ours", "folder": "folder", "litdata": "LitData"}
+    labels = {"limit": "limit", "needed": "needed", "ours": "ours", "folder": "folder", "litdata": "LitData"}
     tools.report.write_report(tmp_path, found, {**facts, "frames": {case.name: frames}}, labels)
     lines = (tmp_path / "loaders.md").read_text().splitlines()
-    assert any(line.startswith("| ours | 950 | 0.95 |") for line in lines)
-    assert any(line.startswith("| folder | 475 | 0.30 | 3.00x |") for line in lines)
+    assert any(line.startswith("| ours | 950 | 0.95 | 0.99 |  |") for line in lines)
+    assert any(line.startswith("| folder | 475 | 0.30 | 0.32 | 3.00x |") for line in lines)
     assert any(line.startswith("| LitData | does not install |") for line in lines)
     picture = xml.etree.ElementTree.parse(tmp_path / "loaders.svg").getroot()
     texts = [element.text or "" for element in picture.iter() if element.tag.endswith("text")]
     assert "950 frames/s, 95%" in texts and any("a & b" in text for text in texts)
-    assert len(json.loads((tmp_path / "loaders.json").read_text())["series"]) == 4
+    assert len(json.loads((tmp_path / "loaders.json").read_text())["series"]) == 5
