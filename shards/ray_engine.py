@@ -58,24 +58,20 @@ class RayEngine:
         """Makes the shards; raises as the interface says, and ShardError when the cluster cannot be reached."""
         folder = job.workspace.folder.absolute()
         workspace = Workspace(folder, job.workspace.name, job.workspace.digest)
-        with _connected(self._ray):
+        with _connected(self._ray) as running:
             task = self._ray.remote(max_retries=0, num_cpus=1)(_work)
             packed = self._ray.put(pickle.dumps(job.plan))
-            waiting, losses, running = deque(job.shards), Counter[int](), dict[Any, int]()
-            try:
-                while waiting or running:
-                    while waiting and (self._workers is None or len(running) < self._workers):
-                        shard = waiting.popleft()
-                        running[task.remote(packed, shard, workspace, Path.cwd())] = shard
-                    job.report()
-                    done, _ = self._ray.wait(list(running), num_returns=len(running), timeout=_POLL_SECONDS)
-                    for reference in done:
-                        shard = running.pop(reference)
-                        if not self._has_made(reference, shard, job, losses):
-                            waiting.append(shard)
-            finally:
-                for reference in running:
-                    self._ray.cancel(reference, force=True)
+            waiting, losses = deque(job.shards), Counter[int]()
+            while waiting or running:
+                while waiting and (self._workers is None or len(running) < self._workers):
+                    shard = waiting.popleft()
+                    running[task.remote(packed, shard, workspace, Path.cwd())] = shard
+                job.report()
+                done, _ = self._ray.wait(list(running), num_returns=len(running), timeout=_POLL_SECONDS)
+                for reference in done:
+                    shard = running.pop(reference)
+                    if not self._has_made(reference, shard, job, losses):
+                        waiting.append(shard)
 
     def _has_made(self, reference: Any, shard: int, job: Job, losses: Counter[int]) -> bool:
         """Takes the record of a task that is over; False when its worker was lost and the shard must be made again."""
@@ -120,9 +116,19 @@ def _import_ray() -> Any:
 
 
 @contextmanager
-def _connected(ray: Any) -> Iterator[None]:
+def _connected(ray: Any) -> Iterator[dict[Any, int]]:
+    """A connection to the cluster, and a place for the running tasks: those still in it at the end are stopped.
+
+    The end of our own connection stops them. ``ray.cancel`` is kept for connections of others: when a task ends at
+    the moment in which it is cancelled, Ray may abort the process (ray-project/ray#54738; seen with 2.60).
+    """
+    running: dict[Any, int] = {}
     if ray.is_initialized():
-        yield
+        try:
+            yield running
+        finally:
+            for reference in running:
+                ray.cancel(reference, force=True)
         return
     with redirect_stdout(sys.stderr):  # Ray tells about lost nodes there, in the middle of anybody's JSON
         try:
@@ -131,7 +137,7 @@ def _connected(ray: Any) -> Iterator[None]:
             reason = str(error).strip().split("\n")[0] or type(error).__name__
             raise ShardError(f"the Ray cluster cannot be reached: {reason}") from error
         try:
-            yield
+            yield running
         finally:
             ray.shutdown()
 
