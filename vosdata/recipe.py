@@ -125,6 +125,10 @@ class ModelRecipe(Section):
     appearance_output: Literal["scores", "posteriors"] = "scores"
     """What the appearance module tells: scores (equation 8), or posteriors, their softmax (equation 7)."""
 
+    score_scale: PositiveFloat = 1.0
+    """Factor on the scores where the fusion module takes them in (published: 1). It changes how the network learns, not
+    what it can compute: training from scratch at a high learning rate wants about 1/20."""
+
     end_to_end: bool = True
     """Whether gradients flow through the fit of the appearance model (equation 3)."""
 

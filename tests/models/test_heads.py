@@ -1,5 +1,7 @@
 """Mask propagation, fusion and upsampling: sums of terms equal the plain concatenations, gradients the differences."""
 
+from dataclasses import replace
+
 import torch
 from torch.nn.functional import conv2d, interpolate
 
@@ -37,6 +39,21 @@ def test_fusion_is_two_layers_of_scores_and_propagated_mask_and_a_predictor() ->
     encoding, logits = fusion(scores, propagated)
     torch.testing.assert_close(encoding, x)
     torch.testing.assert_close(logits, conv2d(x, fusion.predict.weight, fusion.predict.bias))
+
+
+def test_scaling_the_scores_is_scaling_their_weights() -> None:
+    """So the factor changes how the network learns, and nothing that it can compute."""
+    scaled, plain = FusionModule(4, 3, 6, 4, score_scale=0.05).double(), FusionModule(4, 3, 6, 4).double()
+    plain.load_state_dict(scaled.state_dict())
+    with torch.no_grad():
+        plain.join.weight[:, :4] *= 0.05
+    scores, propagated = _random(2, 4, 5, 6), _random(2, 3, 5, 6, seed=1)
+    torch.testing.assert_close(scaled(scores, propagated), plain(scores, propagated))
+
+
+def test_posteriors_are_not_scaled(tiny_config: AGAMEConfig) -> None:
+    scores, posteriors = (replace(tiny_config, score_scale=0.05, appearance_output=o) for o in ("scores", "posteriors"))
+    assert (AGAME(scores).fusion.score_scale, AGAME(posteriors).fusion.score_scale) == (0.05, 1.0)
 
 
 def test_upsampling_convolves_lateral_features_and_the_doubled_encoding() -> None:

@@ -43,6 +43,11 @@ class AGAMEConfig:
     """What the fusion module is given: the scores of equation 8, or the "posteriors" of equation 7, their softmax
     (Table 1, "Appearance SoftMax")."""
 
+    score_scale: float = 1.0
+    """Factor on the scores of equation 8 where the fusion module takes them in, > 0; posteriors stay as they are. What
+    the network can compute is the same for every value, how it learns is not: scores lie in the tens and hundreds, and
+    Adam's steps on their weights, at learning rates that suit training from scratch, kill most of the heads' ReLUs."""
+
     end_to_end: bool = True
     """Whether gradients flow through the fit of equation 3. If not (Table 1, "No end-to-end"), the mixture is a
     constant to what is learnt: features learn by being scored alone, and the regulariser keeps its first value."""
@@ -90,6 +95,8 @@ class AGAMEConfig:
                 raise ValueError(f"{key} must be at least 1, got {getattr(self, key)}")
         if not 0 <= self.update_rate <= 1:
             raise ValueError(f"update_rate must lie in [0, 1], got {self.update_rate}")
+        if not self.score_scale > 0:
+            raise ValueError(f"score_scale must be above 0, got {self.score_scale}")
         if self.appearance == "none" and not self.mask_propagation:
             raise ValueError('appearance must not be "none" without mask_propagation: nothing would tell the target')
 

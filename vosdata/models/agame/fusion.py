@@ -18,11 +18,20 @@ class FusionModule(nn.Module):
         propagation_channels: channels that come from the mask-propagation module; 0 without one.
         channels: channels between the two layers.
         encoding_channels: channels of the coarse mask encoding.
+        score_scale: factor on what comes from the appearance module.
     """
 
-    def __init__(self, num_scores: int, propagation_channels: int, channels: int, encoding_channels: int) -> None:
+    def __init__(
+        self,
+        num_scores: int,
+        propagation_channels: int,
+        channels: int,
+        encoding_channels: int,
+        score_scale: float = 1.0,
+    ) -> None:
         super().__init__()
         self.num_scores = num_scores
+        self.score_scale = score_scale
         self.join = nn.Conv2d(num_scores + propagation_channels, channels, 3, padding=1)
         self.encode = nn.Conv2d(channels, encoding_channels, 3, padding=1)
         self.predict = nn.Conv2d(encoding_channels, 2, 1)
@@ -48,5 +57,5 @@ class FusionModule(nn.Module):
         of_scores, of_propagated = torch.split(self.join.weight, [self.num_scores, propagated.shape[1]], 1)
         # Scores are in the hundreds and their differences count: bfloat16 has no digits left for them.
         with torch.autocast(scores.device.type, enabled=False):
-            joined = conv2d(scores, of_scores, self.join.bias, padding=1)
+            joined = conv2d(scores, of_scores * self.score_scale, self.join.bias, padding=1)
         return joined + conv2d(propagated, of_propagated, padding=1) if propagated.shape[1] else joined

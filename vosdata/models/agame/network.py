@@ -70,7 +70,13 @@ class AGAME(nn.Module):
         self.appearance = NoAppearance() if config.appearance == "none" else AppearanceModule(deep, config)
         self.propagation = PropagationModule(deep, config.propagation_channels) if has_mask else NoPropagation()
         propagated = config.propagation_channels if has_mask else 0
-        self.fusion = FusionModule(config.num_components, propagated, config.fusion_channels, config.encoding_channels)
+        self.fusion = FusionModule(
+            config.num_components,
+            propagated,
+            config.fusion_channels,
+            config.encoding_channels,
+            config.score_scale if config.appearance_output == "scores" else 1.0,
+        )
         self.upsampling = UpsamplingModule(config.encoding_channels, middle, shallow, config.upsampling_channels)
         std = torch.tensor(_IMAGENET_STD).reshape(3, 1, 1)
         self.register_buffer("_scale", 1 / (255 * std), persistent=False)
