@@ -48,18 +48,18 @@ class ObjectTable:
             return table
         height, width = known[0].shape
         starts, lengths, values = _runs(known)
-        whose = starts // (height * width) * 256 + values
-        order = np.argsort(whose, kind="stable")  # by frame, by id, from above
-        whose, starts, lengths = whose[order], starts[order], lengths[order]
+        order = np.argsort(values, kind="stable")  # by id, by frame, from above; single bytes are sorted fast
+        values, starts, lengths = values[order], starts[order], lengths[order]
+        whose = values.astype(np.int64) * len(known) + starts // (height * width)
         firsts = np.flatnonzero(np.diff(whose, prepend=-1))
         if not len(firsts):
             return table
         lasts = np.append(firsts[1:], len(whose)) - 1
         rows = starts // width
         left = starts - rows * width
-        frames, values = np.divmod(whose[firsts], 256)
-        table.ids = np.unique(values).astype(np.uint8)
-        row, column = np.array(shown)[frames], np.searchsorted(table.ids, values)
+        ids, frames = np.divmod(whose[firsts], len(known))
+        table.ids = np.unique(ids).astype(np.uint8)
+        row, column = np.array(shown)[frames], np.searchsorted(table.ids, ids)
         table.areas = np.zeros((len(masks), len(table.ids)), np.int32)
         table.areas[row, column] = np.add.reduceat(lengths, firsts)
         table.boxes = np.zeros((*table.areas.shape, 4), np.int32)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from shards.codec import crc32c, image_size, image_suffix
 from shards.errors import BadFileError, DatasetError
 from shards.format import (
+    BLOCK,
     END_OF_TAR,
     EXTRA_NAME,
     MAX_FRAME_NUMBER,
@@ -37,6 +38,20 @@ MAX_KEY = 80
 _UNSAFE = re.compile(rb"[^A-Za-z0-9_-]")
 _HASH_DIGITS = 16
 _MAX_MEMBER_SIZE = 2**31 - 1
+
+# What all headers have in common: between name and size, between size and checksum, and behind that.
+_OWNER = b"0000644\0" + b"0000000\0" + b"0000000\0"  # mode, uid, gid
+_TIME = b"\0" + b"00000000000\0"
+_KIND = (
+    b"0"
+    + bytes(100)  # regular file, no link
+    + b"ustar\x0000"
+    + bytes(64)  # magic, version, no user or group name
+    + b"0000000\0"
+    + b"0000000\0"
+    + bytes(167)  # device numbers, no prefix, padding
+)
+_EQUAL_SUM = sum(_OWNER + _TIME + b" " * 8 + _KIND)  # the checksum counts as spaces in itself
 
 
 def key_of(sequence: str) -> str:
@@ -78,18 +93,9 @@ def tar_header(name: str, size: int) -> bytes:
     encoded = name.encode("ascii")
     if len(encoded) > 100 or not 0 <= size <= _MAX_MEMBER_SIZE:
         raise ValueError(f"tar member {name!r} of {size} bytes: names are at most 100 bytes, sizes below 2 GiB")
-    fields = (
-        encoded.ljust(100, b"\0"),
-        b"0000644\0" + b"0000000\0" + b"0000000\0",  # mode, uid, gid
-        b"%011o\0" % size,
-        b"00000000000\0",  # mtime
-        b" " * 8,  # checksum, filled in below
-        b"0" + bytes(100),  # regular file, no link
-        b"ustar\x0000" + bytes(64),  # magic, version, no user or group name
-        b"0000000\0" + b"0000000\0" + bytes(167),  # device numbers, no prefix, padding
-    )
-    header = b"".join(fields)
-    return header[:148] + b"%06o\0 " % sum(header) + header[156:]
+    digits = b"%011o" % size
+    checksum = b"%06o\0 " % (_EQUAL_SUM + sum(encoded) + sum(digits))
+    return encoded.ljust(100, b"\0") + _OWNER + digits + _TIME + checksum + _KIND
 
 
 class ShardWriter:
@@ -121,9 +127,7 @@ class ShardWriter:
         objects = ObjectTable.of_masks([frame.mask for frame in record.frames])
         description = _record_json(record, key, objects.ids)
         json_offset, json_crc = self._member(json_member(key), description)
-        spans = np.zeros((6, len(record.frames)), np.int64)
-        for column, frame in enumerate(record.frames):
-            spans[:, column] = self._frame(key, frame)
+        spans = np.array([self._frame(key, frame) for frame in record.frames], np.int64).T
         extra_names = sorted({name for frame in record.frames for name in frame.extras})
         extras = self._extras(key, record.frames, extra_names)
         return IndexEntry(
@@ -181,10 +185,8 @@ class ShardWriter:
         return spans
 
     def _member(self, name: str, data: bytes) -> tuple[int, int]:
-        self._write(tar_header(name, len(data)))
-        offset = self.num_bytes
-        self._write(data)
-        self._write(bytes(padding(len(data))))
+        offset = self.num_bytes + BLOCK
+        self._write(b"".join((tar_header(name, len(data)), data, bytes(padding(len(data))))))
         return offset, crc32c(data)
 
     def _write(self, data: bytes) -> None:

@@ -284,6 +284,8 @@ def _read_object(values: Mapping[str, Any]) -> SceneObject:
 
 def _plain(value: Any) -> Any:
     """The same data as JSON has it: a dict for each dataclass, lists for tuples."""
+    if isinstance(value, float | str | int):
+        return value
     if isinstance(value, tuple):
         return list(value) if isinstance(value[0], float) else [_plain(item) for item in value]
     if is_dataclass(value):
