@@ -47,6 +47,12 @@ def generator(seed: int, epoch: int, position: int, purpose: str) -> np.random.G
     return np.random.Generator(np.random.Philox(_Key(key)))  # type: ignore[arg-type]  # its stub knows one kind only
 
 
+def draw_uniform(rng: np.random.Generator, *ranges: tuple[float, float]) -> list[float]:
+    """Draws a number from each range; the same as ``rng.uniform`` draws one after the other, in a fifth of the time."""
+    shares = rng.random(len(ranges)).tolist()
+    return [low + (high - low) * share for (low, high), share in zip(ranges, shares, strict=True)]
+
+
 class _Key(ISeedSequence):
     """Gives Philox its key.
 

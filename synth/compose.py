@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shards.errors import BadFileError, SourceError
-from shards.rng import generator
+from shards.rng import draw_uniform, generator
 from synth.bank import SILHOUETTE_CELLS, PictureBank, Sprite
 from synth.config import SceneConfig, SynthConfig
 from synth.effects import add_effects
@@ -89,6 +89,8 @@ class _Placed:
     """Cutout's pixels to world at the moments, ``(T, 2, 3)``."""
     back: Maps
     """World to cutout's pixels in the first frame, ``(2, 3)``."""
+    seen: NDArray[np.bool_]
+    """``bool (P,)``: which of the cutout's sample points the first frame shows."""
 
 
 def make_scene(
@@ -161,7 +163,7 @@ def compose_scene(
             depth=depth_curve,
             role="distractor" if copied else "target",
         )
-        placed.append(_place_object(motion, _draw_manner(manners, config.scene), stage, item, sprite, placed))
+        placed = _place_object(motion, _draw_manner(manners, config.scene), stage, item, sprite, placed)
     placed = [_take_out(ways_out, stage, entry, number > 0) for number, entry in enumerate(placed)]
     placed = _change_order(manners, stage, placed)
     items = sorted((entry.item for entry in placed), key=lambda item: item.id)
@@ -322,7 +324,7 @@ def _take_out(rng: np.random.Generator, stage: _Stage, entry: _Placed, may_enter
     """
     config = stage.config
     enters, leaves, returns = rng.random(3) < (config.enter, config.leave, config.come_back)
-    begin, length, middle, aslant = rng.uniform((0.05, 0.25, 0.5, -30.0), (0.3, 0.4, 0.6, 30.0))
+    begin, length, middle, aslant = draw_uniform(rng, (0.05, 0.3), (0.25, 0.4), (0.5, 0.6), (-30.0, 30.0))
     if returns:
         out, when = come_back(middle, 0.08, 0.28), round(middle * (CHECKS - 1))
     elif enters and may_enter:
@@ -351,7 +353,7 @@ def _take_out(rng: np.random.Generator, stage: _Stage, entry: _Placed, may_enter
         x=make_curve(np.array(entry.item.x) + x_out * out / stage.width),
         y=make_curve(np.array(entry.item.y) + y_out * out / stage.height),
     )
-    return _placed(stage, item, entry.sprite)
+    return replace(entry, item=item, maps=object_maps(item, stage.moments, entry.sprite.size, stage.frame))
 
 
 def _moments_apart(stage: _Stage, one: _Placed, other: _Placed) -> NDArray[np.float64]:
@@ -372,27 +374,24 @@ def _box(entry: _Placed) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 def _place_object(
     rng: np.random.Generator, manner: _Manner, stage: _Stage, blank: SceneObject, sprite: Sprite, others: list[_Placed]
-) -> _Placed:
-    """Tries places and paths until every object can be seen well enough; else takes the best one tried."""
+) -> list[_Placed]:
+    """Tries places and paths until every object can be seen well enough; else takes the best one tried.
+
+    Returns:
+        The others and the object.
+    """
     config = stage.config
     area = math.exp(rng.uniform(math.log(config.area[0]), math.log(config.area[1])))
     mirrored = bool(rng.random() < config.mirror)
-    tried: list[tuple[float, Path]] = []
+    tried: list[_Try] = []
     for attempt in range(MAX_TRIES):
         shrink = 0.9 ** (attempt // TRIES_PER_SIZE)
         path = _draw_path(rng, manner, stage, area * shrink**2, sprite, mirrored)
-        margin = _margin(stage, blank, path, sprite, others)
-        tried.append((margin, path))
-        if margin >= 0:
+        tried.append(_try(stage, blank, path, sprite, others))
+        if tried[-1].margin >= 0:
             break
-    best = max(tried, key=lambda entry: entry[0])[1]
-    item = replace(blank, mirrored=mirrored, x=best.x, y=best.y, size=best.size, rotation=best.rotation)
-    return _placed(stage, item, sprite)
-
-
-def _placed(stage: _Stage, item: SceneObject, sprite: Sprite) -> _Placed:
-    maps = object_maps(item, stage.moments, sprite.size, stage.frame)
-    return _Placed(item, sprite, maps, invert(maps[0]))
+    best = max(tried, key=lambda one: one.margin)
+    return best.together or _together(others, best.placed)
 
 
 def _draw_path(
@@ -400,18 +399,17 @@ def _draw_path(
 ) -> Path:
     """Draws one path: straight on, or in its manner, with acceleration and sway, turning and changing size evenly."""
     config = stage.config
-    distance = rng.uniform(*config.displacement)
-    direction = rng.uniform(0.0, 2 * math.pi)
-    acceleration = rng.uniform(0.0, config.acceleration)
-    bend = rng.uniform(0.0, 2 * math.pi)
-    aside = sway(rng.uniform(0.0, config.sway), rng.uniform(0.5, 1.5), rng.uniform(0.0, 1.0))
+    turn = 0.0, 2 * math.pi
+    distance, direction, acceleration, bend = draw_uniform(
+        rng, config.displacement, turn, (0.0, config.acceleration), turn
+    )
+    amplitude, cycles, phase = draw_uniform(rng, (0.0, config.sway), (0.5, 1.5), (0.0, 1.0))
+    middle_x, middle_y, power = draw_uniform(rng, (0.2, 0.8), (0.2, 0.8), (-1.0, 1.0))
+    tilt, rotation = draw_uniform(rng, (-config.tilt, config.tilt), (-config.rotation, config.rotation))
+    aside = sway(amplitude, cycles, phase)
     along, pull = manner.along(distance), accelerate(acceleration)
     x = along * math.cos(direction) + pull * math.cos(bend) - aside * math.sin(direction)
     y = along * math.sin(direction) + pull * math.sin(bend) + aside * math.cos(direction)
-    middle_x, middle_y = rng.uniform(0.2, 0.8, 2)
-    ratio = config.scale_change ** rng.uniform(-1.0, 1.0)
-    tilt = rng.uniform(-config.tilt, config.tilt)
-    turn = rng.uniform(-config.rotation, config.rotation)
     height, width = sprite.size
     size = math.sqrt(area * stage.height * stage.width / sprite.num_solid)  # diagonals per pixel of the cutout
     size = min(size, config.max_extent * min(stage.height / height, stage.width / width)) * math.hypot(height, width)
@@ -419,47 +417,55 @@ def _draw_path(
         mirrored=mirrored,
         x=manner.curve(middle_x + x / stage.width),
         y=manner.curve(middle_y + y / stage.height),
-        size=manner.curve(size * approach(ratio)),
-        rotation=manner.curve(tilt + turn * (control_times() - 0.5)),
+        size=manner.curve(size * approach(config.scale_change**power)),
+        rotation=manner.curve(tilt + rotation * (control_times() - 0.5)),
     )
 
 
-def _margin(stage: _Stage, blank: SceneObject, path: Path, sprite: Sprite, others: list[_Placed]) -> float:
+@dataclass(frozen=True, slots=True, eq=False)
+class _Try:
+    """An object on a path that it might take."""
+
+    placed: _Placed
+
+    margin: float
     """How much better than asked for the worst object can be seen; negative when one cannot be seen well enough."""
-    config, depth = stage.config, blank.depth[0]
+
+    together: list[_Placed] | None
+    """The others and this one; None when it cannot be seen well enough even without them."""
+
+
+def _try(stage: _Stage, blank: SceneObject, path: Path, sprite: Sprite, others: list[_Placed]) -> _Try:
+    """Puts an object on a path and looks how well it and the others can be seen."""
+    config = stage.config
     maps = path_maps(path, stage.moments, sprite.size, stage.frame)
     inside = _within(_moved_points(compose(stage.camera_maps, maps), sprite.points).swapaxes(0, -2), stage.frame)
+    item = replace(blank, mirrored=path.mirrored, x=path.x, y=path.y, size=path.size, rotation=path.rotation)
+    placed = _Placed(item, sprite, maps, invert(maps[0]), inside[0])
     margin = min(_share(inside) - config.in_frame, _share(inside[0]) - config.first_visible)
     if margin < 0:
-        return margin
-    new = _Outline(sprite, maps[0], invert(maps[0]), depth)
-    everyone = [*(_Outline(other.sprite, other.maps[0], other.back, other.item.depth[0]) for other in others), new]
-    for entry in everyone:
-        nearer = [other for other in everyone if other.depth < entry.depth]
-        if entry is new or new in nearer:
-            margin = min(margin, _first_visible(stage, entry, nearer) - config.first_visible)
-    return margin
+        return _Try(placed, margin, None)
+    together = _together(others, placed)
+    changed = [entry for entry, before in zip(together, [*others, None], strict=True) if entry is not before]
+    margin = min(margin, *(_share(entry.seen) - config.first_visible for entry in changed))
+    return _Try(placed, margin, together)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Outline:
-    """An object in the first frame."""
+def _together(others: list[_Placed], new: _Placed) -> list[_Placed]:
+    """Objects and one more: what the first frame shows of each changes where one hides another."""
+    known, seen = [], new.seen
+    for other in others:
+        if other.item.depth[0] < new.item.depth[0]:
+            known.append(other)
+            seen = seen & ~_hidden(new, other)
+        else:
+            known.append(replace(other, seen=other.seen & ~_hidden(other, new)))
+    return [*known, replace(new, seen=seen)]
 
-    sprite: Sprite
-    maps: Maps
-    """Cutout's pixels to world, ``(2, 3)``."""
-    back: Maps
-    """The inverse."""
-    depth: float
 
-
-def _first_visible(stage: _Stage, entry: _Outline, nearer: list[_Outline]) -> float:
-    """Share of an object that the first frame shows."""
-    points = entry.sprite.points
-    visible = _within(_moved_points(compose(stage.camera_maps[0], entry.maps), points), stage.frame)
-    for other in nearer:
-        visible &= ~_hits(other.sprite, _moved_points(compose(other.back, entry.maps), points))
-    return _share(visible)
+def _hidden(entry: _Placed, nearer: _Placed) -> NDArray[np.bool_]:
+    """Which of an object's points another one covers in the first frame: ``bool (P,)``."""
+    return _hits(nearer.sprite, _moved_points(compose(nearer.back, entry.maps[0]), entry.sprite.points))
 
 
 def _share(true: NDArray[np.bool_]) -> float:
@@ -485,6 +491,7 @@ def _hits(sprite: Sprite, points: NDArray[np.float64]) -> NDArray[np.bool_]:
     rows, columns = sprite.occupied.shape
     x = np.floor(points[0] * (columns / sprite.size[1])).astype(np.int64)
     y = np.floor(points[1] * (rows / sprite.size[0])).astype(np.int64)
-    inside = (x >= 0) & (y >= 0) & (x < columns) & (y < rows)
-    hits: NDArray[np.bool_] = inside & sprite.occupied[np.where(inside, y, 0), np.where(inside, x, 0)]
+    inside = np.flatnonzero((x >= 0) & (y >= 0) & (x < columns) & (y < rows))
+    hits: NDArray[np.bool_] = np.zeros(len(x), np.bool_)
+    hits[inside] = sprite.occupied[y[inside], x[inside]]
     return hits

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from shards.rng import generator
+from shards.rng import draw_uniform, generator
 from synth.config import SceneConfig
 from synth.motion import DECIMALS, control_times, drift, make_curve, wander
 from synth.scene import Light, Scene, Shadow, Wave
@@ -99,8 +99,9 @@ def _draw_waves(rng: np.random.Generator, config: SceneConfig) -> tuple[Wave, ..
 
 
 def _draw_wave(rng: np.random.Generator, amplitude: float) -> Wave:
-    frequency, along = 1.0 / rng.uniform(*WAVE_LENGTHS), rng.uniform(0.0, 2 * math.pi)
-    push, start, cycles = rng.uniform(0.0, 2 * math.pi), rng.random(), rng.uniform(-1.0, 1.0)
+    turn = 0.0, 2 * math.pi
+    length, along, push, start, cycles = draw_uniform(rng, WAVE_LENGTHS, turn, turn, (0.0, 1.0), (-1.0, 1.0))
+    frequency = 1.0 / length
     return Wave(
         _rounded(frequency * math.cos(along)),
         _rounded(frequency * math.sin(along)),

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from shards.rng import Dice, digest_coordinates, generator
+from shards.rng import Dice, digest_coordinates, draw_uniform, generator
 
 WORDS = st.integers(0, 2**64 - 1)
 
@@ -76,3 +76,13 @@ def test_the_stream_is_that_of_philox_with_the_digest_as_key(position: int) -> N
     assert ours.random(9).tolist() == plain.random(9).tolist()
     assert ours.permutation(20).tolist() == plain.permutation(20).tolist()
     assert pickle.loads(pickle.dumps(ours)).random() == plain.random()
+
+
+@given(WORDS, st.lists(st.tuples(st.floats(-1e6, 1e6), st.floats(0, 1e6)), min_size=1, max_size=12))
+def test_numbers_from_ranges_are_those_that_numpy_draws_one_by_one(
+    seed: int, ranges: list[tuple[float, float]]
+) -> None:
+    one, other = generator(seed, 0, 1, "test"), generator(seed, 0, 1, "test")
+    pairs = [(low, low + length) for low, length in ranges]
+    assert draw_uniform(one, *pairs) == [other.uniform(*pair) for pair in pairs]
+    assert one.random() == other.random()
