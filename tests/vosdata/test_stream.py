@@ -415,9 +415,11 @@ def test_no_thread_is_left_when_the_stream_is_dropped(tiny_sets: dict[str, Path]
 
 @pytest.mark.parametrize("engine", ["threads", "process"])
 def test_a_program_that_never_closes_its_stream_ends(tiny_sets: dict[str, Path], engine: str) -> None:
+    """While all threads are busy in C++, which aborts the process if the interpreter ends meanwhile."""
     code = (
         "import sys; from vosdata.stream import SnippetStream\n"
-        "stream = SnippetStream(sys.argv[1], snippet=4, engine=sys.argv[2]); print(next(iter(stream)).keys[0])"
+        "stream = SnippetStream(sys.argv[1], snippet=4, size=(480, 864), threads=4, prefetch=16, engine=sys.argv[2])\n"
+        "print(next(iter(stream)).keys[0])"
     )
     run = subprocess.run(
         [sys.executable, "-c", code, str(tiny_sets["gamma"]), engine],

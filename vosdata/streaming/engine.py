@@ -11,6 +11,7 @@ never changes.
 
 import os
 import threading
+import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -20,6 +21,9 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+_END_SECONDS = 5.0
+"""How long an engine that nobody closed waits for its threads; one may be reading a shard over a network."""
 
 
 class Filled(NamedTuple):
@@ -278,7 +282,7 @@ class BatchQueue:
 def start_threads(queue: BatchQueue, fillers: Sequence[Filler]) -> list[threading.Thread]:
     """Starts one decode thread for each filler; they end when the queue is closed."""
     threads = [
-        # daemon: an engine that nobody closed must not keep the interpreter from ending
+        # daemon: else the interpreter would wait for them before it lets the engine close itself
         threading.Thread(target=_run, args=(queue, filler), name=f"vosdata-decode-{number}", daemon=True)
         for number, filler in enumerate(fillers)
     ]
@@ -316,10 +320,18 @@ class Engine(Protocol):
         """Ends the engine. Batches handed over before stay valid."""
 
 
-def _close_own(queue: BatchQueue, owner: int) -> None:
-    """Closes a queue in the process that made it; in a forked copy its lock may be held for ever."""
-    if os.getpid() == owner:
-        queue.close()
+def _end_own(queue: BatchQueue, threads: Sequence[threading.Thread], owner: int) -> None:
+    """Closes a queue and waits for its threads, in the process that made them; a forked copy might wait for ever.
+
+    A decode thread that is still in a C++ library when the interpreter ends aborts the process.
+    """
+    if os.getpid() != owner:
+        return
+    queue.close()
+    deadline = time.monotonic() + _END_SECONDS
+    for thread in threads:
+        if thread is not threading.current_thread():  # any thread may come to collect garbage
+            thread.join(max(0.0, deadline - time.monotonic()))
 
 
 class ThreadEngine:
@@ -343,10 +355,10 @@ class ThreadEngine:
             raise ValueError(f"an engine needs at least 1 thread and 1 batch, got {len(fillers)} and {prefetch}")
         # besides the batches in flight, one is with the consumer and one is just being let go
         self._queue = BatchQueue(BatchMemory(shape, prefetch + 2), schedule, prefetch)
-        # the threads know the queue, not the engine, so an engine that is dropped stops them
         self._owner = os.getpid()
-        self._stop = weakref.finalize(self, _close_own, self._queue, self._owner)
         self._threads = start_threads(self._queue, fillers)
+        # the threads know the queue, not the engine, so one that is dropped, or is there at the end, stops them
+        self._stop = weakref.finalize(self, _end_own, self._queue, self._threads, self._owner)
 
     @property
     def mine(self) -> bool:
