@@ -9,6 +9,7 @@ import logging
 import os
 import pickle
 import platform
+import socket
 import sys
 import time
 from collections import Counter, deque
@@ -29,6 +30,9 @@ _POLL_SECONDS = 0.2
 
 _MAX_LOSSES = 3
 """How often one shard may lose its worker; a shard that kills every worker would otherwise be made forever."""
+
+_CONNECT_SECONDS = 10.0
+"""How long the cluster may take to answer at all."""
 
 _PATIENCE_SECONDS = 60.0
 """How long a shard that another machine has made may take to be seen here: network file systems remember what was not
@@ -130,6 +134,7 @@ def _connected(ray: Any) -> Iterator[dict[Any, int]]:
             for reference in running:
                 ray.cancel(reference, force=True)
         return
+    _check_reachable(os.environ.get("RAY_ADDRESS", ""))
     with redirect_stdout(sys.stderr):  # Ray tells about lost nodes there, in the middle of anybody's JSON
         try:
             ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
@@ -140,6 +145,21 @@ def _connected(ray: Any) -> Iterator[dict[Any, int]]:
             yield running
         finally:
             ray.shutdown()
+
+
+def _check_reachable(address: str) -> None:
+    """Raises ShardError when nobody listens there; Ray itself would try for a quarter of an hour.
+
+    Args:
+        address: HOST:PORT or ray://HOST:PORT; anything else is left to Ray.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise ShardError(f"the Ray cluster at RAY_ADDRESS={address} cannot be reached: {error}") from error
 
 
 def _wait_until_seen(made: _Made, shard: int, job: Job) -> None:

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections import Counter
@@ -79,6 +80,19 @@ def test_without_ray_one_line_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(sys.modules, "ray", None)  # what an absent module looks like to import
     with pytest.raises(ShardError, match=r"pip install vosdata\[ray\]"):
         RayEngine()
+
+
+@needs_ray
+@pytest.mark.parametrize("scheme", ["", "ray://"])
+def test_a_cluster_that_is_not_there_is_said_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str
+) -> None:
+    with socket.socket() as unused:  # bound and not listening: refuses, and nobody else can take the port
+        unused.bind(("127.0.0.1", 0))
+        address = f"{scheme}127.0.0.1:{unused.getsockname()[1]}"
+        monkeypatch.setenv("RAY_ADDRESS", address)
+        with pytest.raises(ShardError, match=f"RAY_ADDRESS={address} cannot be reached: .*refused"):
+            build_shard_set(ToyPlan(), tmp_path / "toy", engine=RayEngine())
 
 
 @needs_ray
