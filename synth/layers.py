@@ -1,81 +1,91 @@
 """Scenes laid out as arrays: which picture is warped into which box of which frame, for many videos at once.
 
-What :class:`synth.render.Renderer` decides picture by picture while it draws is decided here beforehand for a whole
-batch, in the same float64, so that a device only has to look up pixels: how far a picture is shrunk, its box, the map
-from the box back to the picture, how motion blurs it, and the order in which things lie over each other.
+What :mod:`synth.placement` decides picture by picture is decided here for a whole batch, in the same float64 and with a
+few hundred array calls however many videos there are, so that a device only has to look up pixels: how far a picture is
+shrunk, its box, the map from the box back to the picture, how motion blurs it, and the order in which things lie over
+each other.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Generic
 
 import numpy as np
 from numpy.typing import NDArray
 
-from synth.bank import level_for
-from synth.geometry import Maps, apply, background_map, camera_maps, compose, invert, object_maps
-from synth.motion import Moments, frame_moments
-from synth.prepared import Drawable, Job, JobTable, Library, Pictures, focused, shadow_of, sharp, tabulate
-from synth.scene import Scene, SceneBackground, SceneObject
-
-MAX_PASSES = 5
-"""Passes of motion blur; they average up to 32 places along the way."""
+from synth.affine import compose, invert, move, similarity, turn
+from synth.appearance import BRIGHTNESS_STEPS, LIGHT_STEPS
+from synth.exposure import MAX_PASSES
+from synth.prepared import Array, Drawables, Jobs, Library, Workshop, joined, plan_jobs
+from synth.scene import Scene
+from synth.scene_arrays import ObjectArrays, SceneArrays, gather
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Layer:
-    """E pictures, at most one in each frame: what is drawn in one go."""
-
-    slot: Ints
-    """``(E, 3)``: offset, height and width of the picture."""
-
-    back: Floats
-    """``(E, 6)``: rows of the map from the outer box's pixels to the picture's, integers at pixel centres."""
-
-    waves: Floats
-    """``(E, K, 5)``: waves that bend the picture: weights of x, y and 1 in their phase in cycles; amplitude along x and
-    y in pixels of the picture."""
-
-    outer: Ints
-    """``(E, 5)``: frame (counted over the batch), x0, y0, width and height of the box that the picture is warped into:
-    it may reach out of the frame by as much as motion blur needs."""
-
-    steps: Ints
-    """``(E, MAX_PASSES, 2)``: how far along x and y the passes of motion blur reach, 0 where there is none."""
-
-    inner: Ints
-    """``(E, 5)``: frame, x0, y0, width and height of the box that is drawn, inside the frame and not empty."""
-
-    lag: Ints
-    """``(E, 2)``: how far along x and y the blurred picture has to be moved."""
-
-    gain: Floats
-    """``(E,)``: brightness of the picture."""
-
-    ids: Ints
-    """``(E,)``: what owns the pixels where the warped picture is solid; 0: nothing does."""
-
-    def take(self, chosen: NDArray[np.bool_]) -> "Layer":
-        """Some of its pictures."""
-        return Layer(*(getattr(self, one.name)[chosen] for one in fields(self)))
+_SHADOW, _BODY, _SMEARED_BODY, _OUTLINE = range(4)
+"""What is drawn of one object, in this order."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Rank:
-    """What lies at the same place in the order of depth, in frames of many videos."""
+class Sheet(Generic[Array]):
+    """E pictures, each warped into a box of a frame, in the order in which they are drawn; here or on a device."""
 
-    shadows: Layer | None
-    """Shadows, drawn first."""
+    slot: Array
+    """``int64 (E, 3)``: offset, height and width of the picture."""
 
-    objects: Layer | None
-    """The objects."""
+    back: Array
+    """``float32 (E, 6)``: rows of the map from the outer box's pixels to the picture's, integers at pixel centres."""
 
-    outlines: Layer | None
-    """Sharp pictures of those objects that are out of focus: not drawn, but they own pixels."""
+    waves: Array
+    """``float32 (E, K, 5)``: waves that bend the picture: weights of x, y and 1 in their phase in cycles; amplitude
+    along x and y in pixels of the picture."""
+
+    outer: Array
+    """``int64 (E, 6)``: frame (counted over the batch), x0, y0, width and height of the box that the picture is warped
+    into, and the number of its first pixel among all boxes'; it may reach out of the frame by as much as blur needs."""
+
+    inner: Array
+    """``int64 (E, 6)``: the same of the box that is drawn, inside the frame and not empty."""
+
+    steps: Array
+    """``int64 (P, 2, E)``: how far along x and y the P passes of motion blur reach, 0 where there is none."""
+
+    lag: Array
+    """``int64 (E, 2)``: how far along x and y the blurred picture has to be moved."""
+
+    gain: Array
+    """``float32 (E,)``: brightness of the picture."""
+
+    ids: Array
+    """``uint8 (E,)``: what owns the pixels where the warped picture is solid; 0: nothing does."""
+
+    num_outer: int
+    """Pixels of all outer boxes."""
+
+    num_inner: int
+    """Pixels of all inner boxes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Pixels that are drawn in one go, of which no two are the same."""
+
+    order: int
+    """The larger, the later it is drawn."""
+
+    sheet: int
+    """On which of the sheets they are."""
+
+    first: int
+    """Number of the first among the sheet's inner boxes' pixels."""
+
+    end: int
+    """Number behind the last."""
+
+    drawn: bool
+    """Whether they are drawn at all, or only owned."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,16 +98,19 @@ class Layout:
     num_frames: int
     """T."""
 
-    jobs: JobTable
+    jobs: tuple[Jobs[NDArray[Any]], ...]
     """Pictures that have to be made first."""
 
-    ground: Layer | None
+    grounds: tuple[Sheet[NDArray[Any]], ...]
     """The backgrounds, one in each frame."""
 
-    ranks: tuple[Rank, ...]
-    """Objects, the farthest first: rank k holds every frame's k-th object from behind."""
+    sheets: tuple[Sheet[NDArray[Any]], ...]
+    """What lies over them."""
 
-    light: Floats | None
+    parts: tuple[Part, ...]
+    """In which order that is drawn: the k-th objects from behind of all frames together, each over its shadow."""
+
+    light: NDArray[np.float32] | None
     """``(B T, 3)``: what red, green and blue are multiplied by at last; None: nothing is changed."""
 
 
@@ -121,330 +134,315 @@ def lay_out(
         BadFileError: a picture cannot be read.
         SourceError: a scene names a picture that the sources do not hold.
     """
-    stages = [
-        _set_up(scene, num_frames, frames, size, pictures.of(scene))
-        for scene, frames in zip(scenes, chosen, strict=True)
-    ]
-    placed = [_place(stage) for stage in stages]
-    made_of = (thing.picture.made_of for scene in placed for thing in scene.things())
-    table = tabulate((job for job in made_of if isinstance(job, Job)), pictures.num_pixels)
-    joiner = _Joiner(len(chosen[0]), table)
-    light = np.concatenate([_light(stage) for stage in stages])
+    found = gather(scenes, num_frames, chosen)
+    backgrounds, cutouts = pictures.find(scenes)
+    stage = _Stage(found, size, _camera_maps(found.camera, size), pictures)
+    ground, things = _place_grounds(stage, backgrounds), _place_objects(stage, cutouts)
+    jobs, slots = plan_jobs(joined([ground.pictures, things.pictures]), pictures.num_pixels)
+    grounds, _ = _sheets(ground, slots[: len(backgrounds)], stage)
+    sheets, parts = _sheets(things, slots[len(backgrounds) :], stage)
     return Layout(
-        num_videos=len(placed),
-        num_frames=len(chosen[0]),
-        jobs=table,
-        ground=joiner.join([(number, scene.ground, None) for number, scene in enumerate(placed)]),
-        ranks=tuple(_rank(joiner, placed, rank) for rank in range(max(len(scene.objects) for scene in placed))),
-        light=None if (light == 1).all() else light,
+        num_videos=len(scenes),
+        num_frames=stage.num_frames,
+        jobs=jobs,
+        grounds=tuple(grounds),
+        sheets=tuple(sheets),
+        parts=tuple(parts),
+        light=_light(found.light),
     )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Stage:
-    """A scene at the moments of its frames."""
-
-    scene: Scene
+    found: SceneArrays
     size: tuple[int, int]
-    pictures: Pictures
-    now: Moments
-    camera: Maps
-    exposure: tuple[Moments, Moments] | None
-    """Where the exposure of every frame begins and ends; None when there is none."""
-    exposed: float
-    """Length of the exposure, as a share of the video."""
+    camera: Floats
+    """``(2, 3, B, 3 T)``: world to frame at all moments."""
+    pictures: Library
+
+    @property
+    def num_frames(self) -> int:
+        return int(self.found.exposures.now.shape[1])
 
     @property
     def diagonal(self) -> float:
         """Of the frame, in pixels."""
         return math.hypot(*self.size)
 
-    def scale(self, item: SceneObject | SceneBackground) -> float:
-        """Largest size at which a picture is drawn, in frame pixels per picture pixel."""
-        largest = max(item.size) if isinstance(item, SceneObject) else item.size
-        return largest * max(self.scene.camera.zoom) * self.diagonal / math.hypot(*self.pictures.size_of(item))
-
-    def object_maps(self, item: SceneObject, moments: Moments) -> Maps:
-        """A cutout's pixels to the frame's."""
-        camera = self.camera if moments is self.now else camera_maps(self.scene.camera, moments, self.size)
-        return compose(camera, object_maps(item, moments, self.pictures.size_of(item), self.size))
-
-    def way(self, place: Callable[[Moments], Floats]) -> Floats:
-        """How far something at ``place(moments)``, ``(T, 2)``, goes while a frame is exposed: ``(T, 2)`` in pixels."""
-        if self.exposure is None:
-            return np.zeros((len(self.now), 2))
-        begin, end = self.exposure
-        return (place(end) - place(begin)) * (self.exposed / (end.times - begin.times))[:, None]
+    @property
+    def extent(self) -> Floats:
+        """Width and height of the frame, ``(2, 1, 1)``."""
+        return np.array([self.size[1], self.size[0]], np.float64)[:, None, None]
 
 
-def _set_up(scene: Scene, num_frames: int, chosen: Sequence[int], size: tuple[int, int], pictures: Pictures) -> _Stage:
-    now = Moments(frame_moments(num_frames).times[list(chosen)])
-    exposed = min(scene.shutter, 1 / (num_frames - 1)) if num_frames > 1 else scene.shutter
-    exposure = None
-    if exposed > 0:
-        exposure = Moments(np.maximum(now.times - exposed / 2, 0)), Moments(np.minimum(now.times + exposed / 2, 1))
-    return _Stage(scene, size, pictures, now, camera_maps(scene.camera, now, size), exposure, exposed)
+def _camera_maps(camera: Floats, size: tuple[int, int]) -> Floats:
+    """World to frame, as :func:`synth.geometry.camera_maps`."""
+    x, y, zoom, rotation = camera
+    extent = np.array([size[1], size[0]])[:, None, None]
+    maps = similarity(extent / 2, zoom, -rotation, extent / 2, np.ones(1))
+    maps[:, 2] -= turn(maps, np.stack([x, y]) * extent)
+    return maps
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Thing:
-    """One picture in all T frames of a video; arrays as in :class:`Layer`, boxes without the frame."""
+class _Things:
+    """M pictures in T frames each."""
 
-    picture: Drawable
-    back: Floats
-    waves: Floats
-    outer: Ints
-    steps: Ints
-    inner: Ints
-    lag: Ints
-    gain: Floats
-    object_id: int
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _PlacedObject:
-    shadow: _Thing | None
-    body: _Thing
-    outline: _Thing | None
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _PlacedScene:
-    ground: _Thing
-    objects: list[_PlacedObject]
+    pictures: Drawables
+    maps: Floats
+    """``(2, 3, M, T)``: pixels of the whole picture to the frame's."""
+    ways: Floats
+    """``(2, M, T)``: motion blur in pixels."""
+    scene: Ints
+    """``(M,)``."""
     order: Ints
-    """``(T, N)``: the nearest object first."""
-
-    def things(self) -> Iterator[_Thing]:
-        yield self.ground
-        for item in self.objects:
-            yield from (thing for thing in (item.shadow, item.body, item.outline) if thing is not None)
-
-
-def _place(stage: _Stage) -> _PlacedScene:
-    objects = [_place_object(stage, item) for item in stage.scene.objects]
-    depths = np.stack([stage.now.values(item.depth) for item in stage.scene.objects])
-    order = np.argsort(depths.T, axis=1, kind="stable")  # of equal depths, the smaller id is nearer
-    return _PlacedScene(_place_ground(stage), objects, order)
+    """``(M, T)``: when it is drawn; four numbers for each object from behind, of which the last is not drawn."""
+    gain: Floats
+    """``(M, T)``."""
+    ids: Ints
+    """``(M,)``."""
+    bent: "_Bent | None"
+    """What bends them; None for backgrounds, which fill the frame and go on mirrored."""
 
 
-def _place_ground(stage: _Stage) -> _Thing:
-    item = stage.scene.background
-    scale = stage.scale(item)
-    picture = focused(item, level_for(scale), scale, item.defocus * stage.diagonal, stage.pictures)
-    middle = apply(invert(stage.camera), np.array([[stage.size[1] / 2, stage.size[0] / 2]]))  # (T, 1, 2)
-    way = stage.way(lambda moments: _move(camera_maps(stage.scene.camera, moments, stage.size), middle[:, 0]))
-    maps = compose(stage.camera, background_map(item, stage.pictures.size_of(item), stage.size))
-    return _thing(stage, picture, maps, way=way, everywhere=True)
+@dataclass(frozen=True, slots=True, eq=False)
+class _Bent:
+    """K waves of M things, in pixels of the whole picture."""
+
+    frequency: Floats
+    """``(2, M, K)``: cycles per pixel."""
+    amplitude: Floats
+    """``(2, M, K)``."""
+    phase: Floats
+    """``(M, K, T)``."""
+    centre: Floats
+    """``(2, M)``."""
 
 
-def _place_object(stage: _Stage, item: SceneObject) -> _PlacedObject:
-    scale = stage.scale(item)
-    level = level_for(scale)
-    maps = stage.object_maps(item, stage.now)
-    centre = np.array(stage.pictures.size_of(item))[::-1] / 2
-    way = stage.way(lambda moments: _move(stage.object_maps(item, moments), centre))
-    gain = np.rint(256 * stage.now.values(item.brightness)) / 256
-    picture = focused(item, level, scale, item.defocus * stage.diagonal, stage.pictures)
-    in_focus = item.defocus == 0
-    body = _thing(stage, picture, maps, item, way, gain, item.id if in_focus else 0)
-    crisp = sharp(item, level, stage.pictures)
-    outline = None if in_focus else _thing(stage, crisp, maps, item, object_id=item.id)
-    return _PlacedObject(_place_shadow(stage, item, level, maps), body, outline)
-
-
-def _place_shadow(stage: _Stage, item: SceneObject, level: int, maps: Maps) -> _Thing | None:
-    shadow = stage.scene.shadow
-    if shadow.strength == 0:
-        return None
-    away = stage.now.values(item.size) * stage.now.values(stage.scene.camera.zoom) * stage.diagonal
-    moved = maps.copy()
-    moved[..., 2] += away[:, None] * np.array([shadow.x, shadow.y])
-    picture = shadow_of(item, level, shadow.softness, shadow.strength, stage.pictures)
-    return _thing(stage, picture, moved)
-
-
-def _move(maps: Maps, points: Floats) -> Floats:
-    """One point by each of T maps: ``(T, 2)``; points ``(2,)`` or ``(T, 2)``."""
-    moved: Floats = (maps[..., :2] @ np.broadcast_to(points, (len(maps), 2))[..., None])[..., 0] + maps[..., 2]
-    return moved
-
-
-def _thing(
-    stage: _Stage,
-    picture: Drawable,
-    maps: Maps,
-    bent: SceneObject | None = None,
-    way: Floats | None = None,
-    gain: Floats | None = None,
-    object_id: int = 0,
-    everywhere: bool = False,
-) -> _Thing:
-    """Puts a picture into its boxes.
-
-    Args:
-        stage: the scene.
-        picture: what is drawn.
-        maps: ``(T, 2, 3)``, pixels of the picture at full size to the frame's.
-        bent: the object whose waves bend the picture.
-        way: ``(T, 2)``, motion blur in pixels.
-        gain: ``(T,)``, brightness.
-        object_id: what owns its pixels.
-        everywhere: whether the picture fills the frame.
-    """
-    (width, height), pad = picture.ratio, picture.pad
-    to_picture = np.array([[width, 0.0, -pad * width], [0.0, height, -pad * height]])
-    level_maps = compose(maps, np.broadcast_to(to_picture, maps.shape))
-    steps, lag, before, behind = _smear(np.zeros((len(maps), 2)) if way is None else way)
-    limit = np.array([stage.size[1], stage.size[0]])
-    if everywhere:
-        low, high = np.zeros_like(lag), np.tile(limit, (len(maps), 1))
-    else:
-        sway = _reach(bent, stage.pictures) / np.array(picture.ratio)
-        low, high = _corners(level_maps, picture.size, sway)
-        low, high = np.clip(low - behind, 0, limit), np.clip(high - before, 0, limit)
-    outer_low, outer_high = low + before, high + behind
-    back = invert(level_maps)
-    back[..., 2] += _linear(back, outer_low + 0.5) - 0.5
-    waves = _waves(stage, bent, maps, outer_low, picture)
-    return _Thing(
-        picture,
-        back.reshape(-1, 6),
-        waves,
-        np.concatenate([outer_low, outer_high - outer_low], axis=1),
-        steps,
-        np.concatenate([low, high - low], axis=1),
-        lag,
-        np.ones(len(maps)) if gain is None else gain,
-        object_id,
+def _place_grounds(stage: _Stage, numbers: Ints) -> _Things:
+    x, y, size, defocus, side = stage.found.background
+    sizes = stage.pictures.sizes(numbers)
+    scale = size * stage.diagonal / np.hypot(sizes[:, 0], sizes[:, 1])
+    world = similarity(np.stack([x, y]) * stage.extent[..., 0], scale, np.zeros(1), sizes[:, ::-1].T / 2, side)
+    now, opened, closed = np.split(stage.camera, 3, axis=-1)
+    middle = move(invert(now), stage.extent / 2)
+    everyone, shape = np.arange(len(numbers)), now.shape[2:]
+    return _Things(
+        Workshop(stage.pictures, numbers, scale * stage.found.largest_zoom).focused(defocus * stage.diagonal),
+        compose(now, world[..., None]),
+        stage.found.exposures.ways(move(opened, middle), move(closed, middle), everyone),
+        everyone,
+        order=np.zeros(shape, np.int64),
+        gain=np.ones(shape),
+        ids=np.zeros(len(numbers), np.int64),
+        bent=None,
     )
 
 
-def _linear(maps: Maps, points: NDArray[np.floating]) -> Floats:
-    """The linear part of T maps on a point each: ``(T, 2)``."""
-    moved: Floats = (maps[..., :2] @ points[..., None])[..., 0]
-    return moved
+def _place_objects(stage: _Stage, numbers: Ints) -> _Things:
+    """Shadows, objects, and sharp outlines of those that are out of focus."""
+    found, num_frames = stage.found.objects, stage.num_frames
+    sizes = stage.pictures.sizes(numbers)
+    scale = stage.diagonal / np.hypot(sizes[:, 0], sizes[:, 1])
+    centre, camera = found.path[:2] * stage.extent, stage.camera[:, :, found.scene]
+    now = slice(num_frames)
+    in_world = similarity(
+        centre[..., now],
+        found.path[2, :, now] * scale[:, None],
+        found.path[3, :, now],
+        sizes[:, ::-1].T[..., None] / 2,
+        found.side[:, None],
+    )
+    places = move(camera[..., num_frames:], centre[..., num_frames:])
+    ways = stage.found.exposures.ways(places[..., now], places[..., num_frames:], found.scene)
+    strength, x, y, softness = stage.found.shadow[:, found.scene]
+    shadows, outlines = np.flatnonzero(strength > 0), np.flatnonzero(found.defocus > 0)
+    of = np.concatenate([shadows, np.arange(len(numbers)), outlines])
+    kind = np.repeat([_SHADOW, _BODY, _OUTLINE], [len(shadows), len(numbers), len(outlines)])
+    maps = compose(camera[..., now], in_world)[:, :, of]
+    on_screen = found.path[2, shadows, now] * stage.found.camera[2, found.scene[shadows], now] * stage.diagonal
+    maps[:, 2, : len(shadows)] += np.stack([x, y])[:, shadows, None] * on_screen
+    largest = scale * found.largest_size * stage.found.largest_zoom[found.scene]
+    return _Things(
+        joined(
+            [
+                Workshop(stage.pictures, numbers[shadows], largest[shadows]).shadows(
+                    softness[shadows], strength[shadows]
+                ),
+                Workshop(stage.pictures, numbers, largest).focused(found.defocus * stage.diagonal, found.colours),
+                Workshop(stage.pictures, numbers[outlines], largest[outlines]).sharp(),
+            ]
+        ),
+        maps,
+        np.where((kind == _BODY)[:, None], ways[:, of], 0.0),
+        found.scene[of],
+        4 * _from_behind(found)[of] + kind[:, None],
+        np.where((kind == _BODY)[:, None], np.rint(BRIGHTNESS_STEPS * found.brightness[of]) / BRIGHTNESS_STEPS, 1.0),
+        np.where((kind == _OUTLINE) | ((kind == _BODY) & (found.defocus[of] == 0)), found.ids[of], 0),
+        _bent(found, sizes, of, kind),
+    )
 
 
-def _corners(maps: Maps, picture_size: tuple[int, int], reach: Floats) -> tuple[Ints, Ints]:
-    """Upper left and lower right corners ``(T, 2)`` of the box around a picture that is grown by ``reach`` (x, y)."""
-    height, width = picture_size
-    x0, y0, x1, y1 = -reach[0], -reach[1], width + reach[0], height + reach[1]
-    moved = apply(maps, np.array([[x0, y0], [x1, y0], [x0, y1], [x1, y1]]))  # (T, 4, 2)
-    return np.floor(moved.min(axis=1)).astype(np.int64), np.ceil(moved.max(axis=1)).astype(np.int64)
+def _from_behind(found: ObjectArrays) -> Ints:
+    """How many objects of its scene lie behind each, ``(N, T)``; of equal depths, the smaller id is nearer."""
+    shape = int(found.scene[-1]) + 1, int(found.num_in_scene.max()), found.depth.shape[1]
+    depth = np.full(shape, np.inf)
+    depth[found.scene, found.place] = found.depth
+    nearer = depth.argsort(axis=1, kind="stable").argsort(axis=1)[found.scene, found.place]
+    behind: Ints = found.num_in_scene[:, None] - 1 - nearer
+    return behind
 
 
-def _reach(item: SceneObject | None, pictures: Pictures) -> Floats:
-    """How far waves move anything along x and y, in pixels of the picture: ``(2,)``."""
-    if item is None:
-        return np.zeros(2)
-    total = [sum(abs(wave.amplitude_x) for wave in item.waves), sum(abs(wave.amplitude_y) for wave in item.waves)]
-    return np.array(total) * math.hypot(*pictures.size_of(item))
+def _bent(found: ObjectArrays, sizes: Ints, of: Ints, kind: Ints) -> _Bent:
+    """Waves of all things; shadows are those of the rigid shape."""
+    used = np.flatnonzero((found.waves[2:] != 0).any(axis=(0, 1)))
+    diagonal = np.hypot(sizes[:, 0], sizes[:, 1])[of, None]
+    frequency, amplitude = found.waves[:, of][..., used].reshape(2, 2, len(of), len(used))
+    return _Bent(
+        frequency / diagonal,
+        np.where((kind == _SHADOW)[:, None], 0.0, amplitude * diagonal),
+        found.phase[of][:, used],
+        sizes[of, ::-1].T / 2,
+    )
 
 
-def _waves(stage: _Stage, item: SceneObject | None, maps: Maps, corner: Ints, picture: Drawable) -> Floats:
-    """Waves as functions of a box's pixels, ``(T, K, 5)``; see :attr:`Layer.waves`."""
-    waves = () if item is None else [wave for wave in item.waves if wave.amplitude_x or wave.amplitude_y]
-    found = np.zeros((len(maps), len(waves), 5))
-    if item is None or not waves:
-        return found
-    height, width = stage.pictures.size_of(item)
-    diagonal = math.hypot(height, width)
-    back = invert(maps)
-    shift = _linear(back, corner + 0.5) + back[..., 2] - np.array([width / 2, height / 2])
-    for number, wave in enumerate(waves):
-        along = np.array([wave.frequency_x, wave.frequency_y]) / diagonal
-        found[:, number, :2] = along @ back[..., :2]
-        found[:, number, 2] = shift @ along + stage.now.values(wave.phase)
-        found[:, number, 3:] = np.array([wave.amplitude_x, wave.amplitude_y]) * diagonal / np.array(picture.ratio)
-    return found
+def _sheets(things: _Things, slots: Ints, stage: _Stage) -> tuple[list[Sheet[NDArray[Any]]], list[Part]]:
+    """Puts things into boxes, on one sheet what motion does not blur and on another what it does; and orders them."""
+    boxed = _put_into_boxes(things, stage)
+    is_seen, num_passes = (boxed.high > boxed.low).all(axis=0), boxed.steps.any(axis=1).sum(axis=0)
+    sheets: list[Sheet[NDArray[Any]]] = []
+    parts: list[Part] = []
+    for smeared in (False, True):
+        thing, t = np.nonzero(is_seen & ((num_passes > 0) == smeared))
+        if len(thing):
+            order = things.order[thing, t] + (smeared and things.bent is not None)
+            sorting = order.argsort(kind="stable")
+            thing, t = thing[sorting], t[sorting]
+            sheet = _sheet(things, boxed, slots, (thing, t), things.scene[thing] * stage.num_frames + t)
+            parts += _parts(order[sorting], sheet.inner, len(sheets))
+            sheets.append(sheet)
+    return sheets, sorted(parts, key=lambda part: part.order)
 
 
-def _smear(way: Floats) -> tuple[Ints, Ints, Ints, Ints]:
+@dataclass(frozen=True, slots=True, eq=False)
+class _Boxed:
+    """Where M things are drawn in T frames."""
+
+    maps: Floats
+    """``(2, 3, M, T)``: pixels of what is drawn to the frame's."""
+    low: Ints
+    """``(2, M, T)``: upper left corners; ``high`` the lower right ones, and nothing is seen where they are not."""
+    high: Ints
+    steps: Ints
+    """As :func:`motion_blur` says; the others likewise."""
+    lag: Ints
+    before: Ints
+    behind: Ints
+
+
+def _put_into_boxes(things: _Things, stage: _Stage) -> _Boxed:
+    pictures = things.pictures
+    linear = things.maps[:, :2] * pictures.ratio[:, :, None]
+    shift = things.maps[:, 2] - linear.sum(axis=1) * pictures.pad[:, None]
+    maps = np.concatenate([linear, shift[:, None]], axis=1)
+    steps, lag, before, behind = motion_blur(things.ways)
+    limit = stage.extent.astype(np.int64)
+    if things.bent is None:
+        low, high = np.zeros_like(lag), np.zeros_like(lag) + limit
+    else:
+        reach = np.abs(things.bent.amplitude).sum(axis=2) / pictures.ratio
+        low, high = _corners(maps, pictures.size[..., None], reach[..., None])
+        low, high = np.clip(low - behind, 0, limit), np.clip(high - before, 0, limit)
+    return _Boxed(maps, low, high, steps, lag, before, behind)
+
+
+def _sheet(things: _Things, boxed: _Boxed, slots: Ints, chosen: tuple[Ints, Ints], frame: Ints) -> Sheet[NDArray[Any]]:
+    """A sheet of E things at moments: ``chosen``, in the frames ``(E,)``."""
+    thing, t = now = chosen
+    low, high = boxed.low[:, *now], boxed.high[:, *now]
+    inner, outer = _boxes(frame, low, high), _boxes(frame, low + boxed.before[:, *now], high + boxed.behind[:, *now])
+    back = invert(boxed.maps[:, :, *now])
+    back[:, 2] += turn(back, outer[:, 1:3].T + np.array(0.5)) - 0.5
+    steps = boxed.steps[:, :, *now]
+    return Sheet(
+        slots[thing],
+        back.reshape(6, -1).T.astype(np.float32),
+        _waves(things, thing, t, back).astype(np.float32),
+        outer,
+        inner,
+        steps[steps.any(axis=(1, 2))],
+        boxed.lag[:, *now].T,
+        things.gain[now].astype(np.float32),
+        things.ids[thing].astype(np.uint8),
+        num_outer=_num_pixels(outer),
+        num_inner=_num_pixels(inner),
+    )
+
+
+def _boxes(frame: Ints, low: Ints, high: Ints) -> Ints:
+    """Boxes ``(E, 6)`` from their corners ``(2, E)``; see :attr:`Sheet.outer`."""
+    width, height = high - low
+    return np.stack([frame, *low, width, height, np.cumsum(width * height) - width * height], axis=1)
+
+
+def _num_pixels(boxes: Ints) -> int:
+    """Pixels of all boxes ``(E, 6)``."""
+    return int((boxes[-1, 5] + boxes[-1, 3] * boxes[-1, 4]).item())
+
+
+def _parts(order: Ints, inner: Ints, sheet: int) -> list[Part]:
+    """What is drawn in one go, of boxes in ascending order."""
+    found, firsts = np.unique(order, return_index=True)
+    starts = inner[firsts, 5].tolist()
+    ends = [*starts[1:], _num_pixels(inner)]
+    return [
+        Part(one, sheet, first, end, drawn=one % 4 != _OUTLINE)
+        for one, first, end in zip(found.tolist(), starts, ends, strict=True)
+    ]
+
+
+def _corners(maps: Floats, size: Ints, reach: Floats) -> tuple[Ints, Ints]:
+    """Upper left and lower right corners ``(2, M, T)`` of the boxes around pictures that are grown by ``reach``."""
+    middle = move(maps, size / 2)
+    spread = turn(np.abs(maps), size / 2 + reach)
+    return np.floor(middle - spread).astype(np.int64), np.ceil(middle + spread).astype(np.int64)
+
+
+def _waves(things: _Things, thing: Ints, t: Ints, back: Floats) -> Floats:
+    """Waves as functions of a box's pixels, ``(E, K, 5)``; see :attr:`Sheet.waves`."""
+    bent, pictures = things.bent, things.pictures
+    if bent is None:
+        return np.zeros((len(thing), 0, 5))
+    ratio = pictures.ratio[:, thing]
+    frequency = bent.frequency[:, thing] * ratio[..., None]  # cycles per pixel of what is drawn, (2, E, K)
+    centre = bent.centre[:, thing] / ratio + pictures.pad[thing] - 0.5
+    turns = frequency[0, ..., None] * back[0, :2].T[:, None] + frequency[1, ..., None] * back[1, :2].T[:, None]
+    start = (frequency * (back[:, 2] - centre)[..., None]).sum(axis=0) + bent.phase[thing, :, t]
+    sway = bent.amplitude[:, thing] / ratio[..., None]
+    return np.concatenate([turns, start[..., None], np.moveaxis(sway, 0, -1)], axis=-1)
+
+
+def motion_blur(ways: Floats) -> tuple[Ints, Ints, Ints, Ints]:
     """Motion blur as passes that average a picture with itself some pixels on.
 
     Args:
-        way: ``(T, 2)``, what is gone while a frame is exposed, in pixels.
+        ways: ``(2, M, T)``, what is gone while a frame is exposed, in pixels.
 
     Returns:
-        Steps ``(T, MAX_PASSES, 2)``; lag ``(T, 2)``; and what has to be known before and behind a box, ``(T, 2)`` each.
+        Steps ``(MAX_PASSES, 2, M, T)``; lag ``(2, M, T)``; and what has to be known before and behind a box.
     """
-    length = np.hypot(way[:, 0], way[:, 1])
+    length = np.hypot(*ways)
     passes = np.clip(np.ceil(np.log2(np.maximum(length, 1.0))), 1, MAX_PASSES) * (length >= 1)
-    number = np.arange(MAX_PASSES)
-    steps = np.rint(way[:, None, :] / 2.0 ** (number[:, None] + 1)).astype(np.int64)
-    steps *= (number < passes[:, None])[..., None]
-    total = steps.sum(axis=1)
+    number = np.arange(MAX_PASSES)[:, None, None, None]
+    steps = np.rint(ways / 2.0 ** (number + 1)).astype(np.int64) * (number < passes)
+    total = steps.sum(axis=0)
     lag = total // 2
     return steps, lag, np.minimum(total, 0) - lag, np.maximum(total, 0) - lag
 
 
-def _light(stage: _Stage) -> Floats:
-    """What colours are multiplied by at last: ``(T, 3)``."""
-    brightness, warmth = (stage.now.values(curve) for curve in (stage.scene.light.brightness, stage.scene.light.warmth))
-    gains = np.stack([brightness * (1 + warmth), brightness, brightness * (1 - warmth)], axis=1)
-    light: Floats = np.clip(np.rint(128 * gains), 0, 255) / 128
-    return light
-
-
-Part = tuple[int, _Thing, Ints | None]
-"""Number of a video, a thing in it, and in which of its frames; None for all."""
-
-
-class _Joiner:
-    """Puts things of many videos into layers."""
-
-    def __init__(self, num_frames: int, jobs: JobTable) -> None:
-        self._num_frames = num_frames
-        self._made = jobs.made
-
-    def join(self, parts: Sequence[Part]) -> Layer | None:
-        """One layer of things, where their boxes are not empty; None where nothing is left."""
-        most = max((part[1].waves.shape[1] for part in parts), default=0)
-        rows = [self._rows(part, most) for part in parts]
-        if not sum(len(row[-1]) for row in rows):
-            return None
-        slot, back, waves, outer, steps, inner, lag, gain, ids = (
-            np.concatenate(one) for one in zip(*rows, strict=True)
-        )
-        return Layer(slot, back, waves, outer, steps, inner, lag, gain, ids)
-
-    def _rows(self, part: Part, num_waves: int) -> tuple[NDArray[Any], ...]:
-        number, thing, times = part
-        seen = thing.inner[:, 2:].min(axis=1) > 0
-        times = np.flatnonzero(seen) if times is None else times[seen[times]]
-        made_of = thing.picture.made_of
-        slot = self._made[made_of] if isinstance(made_of, Job) else (made_of.offset, made_of.height, made_of.width)
-        frame = (number * self._num_frames + times)[:, None]
-        waves = np.zeros((len(times), num_waves, 5))
-        waves[:, : thing.waves.shape[1]] = thing.waves[times]
-        return (
-            np.tile(np.array(slot, np.int64), (len(times), 1)),
-            thing.back[times],
-            waves,
-            np.concatenate([frame, thing.outer[times]], axis=1),
-            thing.steps[times],
-            np.concatenate([frame, thing.inner[times]], axis=1),
-            thing.lag[times],
-            thing.gain[times],
-            np.full(len(times), thing.object_id),
-        )
-
-
-def _rank(joiner: _Joiner, placed: Sequence[_PlacedScene], rank: int) -> Rank:
-    """The object number ``rank`` from behind of every frame that has so many."""
-    shadows: list[Part] = []
-    bodies: list[Part] = []
-    outlines: list[Part] = []
-    for number, scene in enumerate(placed):
-        if rank >= len(scene.objects):
-            continue
-        chosen = scene.order[:, len(scene.objects) - 1 - rank]
-        for place in np.unique(chosen).tolist():
-            item, times = scene.objects[place], np.flatnonzero(chosen == place)
-            bodies.append((number, item.body, times))
-            if item.shadow is not None:
-                shadows.append((number, item.shadow, times))
-            if item.outline is not None:
-                outlines.append((number, item.outline, times))
-    return Rank(joiner.join(shadows), joiner.join(bodies), joiner.join(outlines))
+def _light(light: Floats) -> NDArray[np.float32] | None:
+    """What colours are multiplied by at last; see :attr:`Layout.light`."""
+    brightness, warmth = light
+    gains = np.stack([brightness * (1 + warmth), brightness, brightness * (1 - warmth)], axis=-1)
+    stepped = np.clip(np.rint(LIGHT_STEPS * gains), 0, 255) / LIGHT_STEPS
+    return None if (stepped == 1).all() else stepped.reshape(-1, 3).astype(np.float32)

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from shards.errors import SourceError
+from synth import render_torch
 from synth.bank import PictureBank
 from synth.builtin import BuiltinBackgrounds, BuiltinObjects
 from synth.compose import compose_scene
@@ -133,6 +134,25 @@ def test_pipelines_change_pictures_for_each_scene_alone(bank: PictureBank) -> No
         assert (masks != expected.masks).mean() <= 1e-3
         assert np.abs(frames.astype(np.int16) - expected.frames).mean() <= COLOUR_BOUND
     assert len({frames.numpy().tobytes() for frames in changed.frames}) > 2, "some are mirrored, some are not"
+
+
+def test_rendering_never_waits_for_the_device(bank: PictureBank, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a device that has shapes and no values, whoever asks for a value, or a shape that depends on one, fails."""
+    scenes = drawn(bank, "hard", 6, (32, 48))
+    batch = TorchRenderer(bank, (32, 48), "meta").render(scenes, NUM_FRAMES)
+    assert batch.frames.shape == (6, NUM_FRAMES, 3, 32, 48) and batch.masks.shape == (6, NUM_FRAMES, 32, 48)
+    questions = [
+        lambda owners: owners.max().item(),
+        lambda owners: owners.tolist(),
+        lambda owners: owners[owners > 0],
+        lambda owners: owners.cpu(),
+        lambda owners: bool(owners.any()),
+        lambda owners: torch.repeat_interleave(owners.long()),
+    ]
+    for ask in questions:
+        monkeypatch.setattr(render_torch, "_own", lambda owners, alpha, ids, ask=ask: ask(owners))
+        with pytest.raises((RuntimeError, NotImplementedError)):
+            TorchRenderer(bank, (32, 48), "meta").render(scenes, NUM_FRAMES)
 
 
 @pytest.mark.slow

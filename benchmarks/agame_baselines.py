@@ -1,0 +1,52 @@
+"""Does A-GAME segment held-out synthetic videos better than what needs no training for it?
+
+The full model is trained on SynthVOS (preset rich) alone, and examined on held-out SynthVOS of the presets rich and
+paper (other pictures, another seed) beside the copied first mask and nearest neighbours in backbone features. Runs are
+kept below --work: a run that was cut goes on, a finished one is not repeated. Results go to
+benchmarks/results/agame_baselines.{json,md,svg}.
+
+    python benchmarks/agame_baselines.py --jobs 2                       # small, from scratch; two cores
+    python benchmarks/agame_baselines.py --scale full --device cuda     # ResNet-101 at 240x432, ImageNet weights
+    python benchmarks/agame_baselines.py --scale quick --seeds 2        # does it run?
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from agame_ablation import FULL, NUM_BUILTIN, baselines
+from baselines_report import write_report
+from experiment import Exam, Trained, run_all
+from experiment_data import Pool, add_options, setting_of
+
+from synth.presets import PresetName
+
+PRESETS: tuple[PresetName, ...] = ("rich", "paper")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_options(parser, "agame_baselines", seeds=3)
+    options = parser.parse_args()
+    setting = setting_of(options)
+    pool = Pool.of(setting, NUM_BUILTIN)
+    unseen = pool.part(is_held_out=True)
+    sets = {setting.synthetic_set("rich", pool.part(is_held_out=False)): 1.0}
+    exams = [Exam(f"held-out {preset}", setting.held_out_set(preset, unseen), "davis2017") for preset in PRESETS]
+    trained = [Trained(FULL, seed, setting.recipes(sets, seed)) for seed in range(options.seeds)]
+    folder: Path = setting.work / "runs"
+    results = run_all(trained, exams, folder, options.jobs, options.device)
+    results += run_all(list(baselines(trained, folder)), exams, folder, options.jobs)
+    facts: dict[str, Any] = {
+        "command": f"--scale {options.scale} --budget {options.budget:g} --seeds {options.seeds}",
+        "scale": options.scale,
+        "recipes": [recipe.configuration() for recipe in trained[0].recipes],
+        "synthetic_videos": setting.scale.num_synthetic,
+        "synth": dict(setting.scale.synth),
+    }
+    write_report(options.out, results, exams, facts)
+    print((options.out / "agame_baselines.md").read_text())
+
+
+if __name__ == "__main__":
+    main()
