@@ -8,12 +8,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 
 from shards.build import SetDescription, Skipped, build_shard_set
 from shards.codec import encode_jpeg
 from shards.types import Record, StoredFrame
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+# a law holds however busy the machine is
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 def _existing(variable: str, default: Path) -> Path:

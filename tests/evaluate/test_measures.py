@@ -131,7 +131,7 @@ def region_pairs(draw: st.DrawFn) -> tuple[Region, Region]:
     return one(), one()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(region_pairs(), st.integers(1, 5))
 def test_measuring_inside_the_common_box_equals_measuring_the_frame(pair: tuple[Region, Region], radius: int) -> None:
     truth, prediction = pair
@@ -143,7 +143,7 @@ def test_measuring_inside_the_common_box_equals_measuring_the_frame(pair: tuple[
     assert region_similarity(truth, prediction) == (1.0 if union == 0 else (truth & prediction).sum() / union)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(region_pairs())
 def test_truth_and_prediction_can_be_exchanged(pair: tuple[Region, Region]) -> None:
     first, second = pair

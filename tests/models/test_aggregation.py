@@ -23,7 +23,7 @@ def _by_definition(log_odds: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 @given(LOG_ODDS)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_aggregation_normalises_the_odds_of_background_and_targets(log_odds: NDArray[np.float64]) -> None:
     found = aggregate(torch.from_numpy(log_odds)).softmax(0)
     np.testing.assert_allclose(found, _by_definition(log_odds), rtol=1e-6, atol=1e-12)

@@ -183,7 +183,7 @@ def test_an_empty_component_of_the_published_form_is_the_regulariser() -> None:
 
 
 @given(seed=st.integers(0, 1000), copies=st.integers(2, 4))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_showing_every_pixel_several_times_changes_nothing_in_paper_form(seed: int, copies: int) -> None:
     features, assignments, r = _example(seed)
     once = _module(r, "paper").fit(*_tensors(features, assignments))

@@ -57,7 +57,7 @@ def assert_equal(found: IndexEntry, expected: IndexEntry) -> None:
             assert getattr(found, name) == getattr(expected, name), name
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.tuples(st.integers(1, 6), st.integers(0, 4)), min_size=1, max_size=12), st.integers(1, 5))
 def test_entries_come_back_equal_whatever_the_batches_they_came_in(
     tmp_path_factory: pytest.TempPathFactory, shapes: list[tuple[int, int]], chunk: int

@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
@@ -219,7 +219,6 @@ def best_seconds(work: object) -> float:
 
 
 @pytest.mark.real_data
-@settings(deadline=None)
 @given(name=st.sampled_from(["palette_2bit.png", "palette_4bit_interlaced.png", "palette_alpha_single.png",
                              "palette_small_4.png"]))  # fmt: skip
 def test_odd_palette_files_give_the_indices_that_pillow_sees(real_data: Path, name: str) -> None:

@@ -16,7 +16,7 @@ keys = st.integers(0, 2**64 - 1)
 
 
 @given(length=st.integers(1, 600), key=keys)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_permutation_reaches_every_index_once(length: int, key: int) -> None:
     assert sorted(permute(index, length, key) for index in range(length)) == list(range(length))
 
@@ -27,7 +27,7 @@ def test_permutation_of_many_reaches_every_index_once(length: int) -> None:
 
 
 @given(length=st.integers(2, 2**64), key=keys, data=st.data())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_permutation_of_any_size_sends_different_indices_to_different_places(
     length: int, key: int, data: st.DataObject
 ) -> None:
@@ -77,7 +77,7 @@ shares_strategy = st.lists(st.integers(1, 60), min_size=1, max_size=9)
 
 
 @given(shares=shares_strategy)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_interleave_keeps_every_item_within_one_of_its_share_after_every_choice(shares: list[int]) -> None:
     interleave = Interleave(shares)
     counts = [0] * len(shares)
@@ -90,7 +90,7 @@ def test_interleave_keeps_every_item_within_one_of_its_share_after_every_choice(
 
 
 @given(shares=shares_strategy, periods=st.integers(0, 10**12), within=st.integers(0, 500))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_interleave_far_out_is_the_same_as_near_by(shares: list[int], periods: int, within: int) -> None:
     interleave = Interleave(shares)
     item, earlier = interleave.locate(within)

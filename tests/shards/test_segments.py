@@ -19,7 +19,7 @@ def segment_lists(draw: st.DrawFn) -> list[Segment]:
 
 
 @given(segments=segment_lists(), earlier=st.integers(0, 50))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_counts_are_those_of_the_choices_and_stay_near_the_shares(segments: list[Segment], earlier: int) -> None:
     num_items, start = len(segments[0].shares), segments[0].start
     interleave = SegmentedInterleave(segments, [earlier] * num_items)
@@ -38,7 +38,7 @@ def test_counts_are_those_of_the_choices_and_stay_near_the_shares(segments: list
 
 
 @given(segments=segment_lists(), place=st.integers(0, 10**15))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_far_places_are_arithmetic(segments: list[Segment], place: int) -> None:
     interleave = SegmentedInterleave(segments)
     place += segments[-1].start

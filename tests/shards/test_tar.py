@@ -31,7 +31,7 @@ def scan(data: bytes) -> list[tuple[str, int, int]]:
     return [(member.name, member.offset, member.size) for member in scan_tar(memoryview(data), "x.tar")]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.dictionaries(
         st.lists(part, min_size=1, max_size=6).map("/".join), st.binary(max_size=1500), min_size=1, max_size=5

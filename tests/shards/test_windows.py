@@ -22,14 +22,14 @@ def shard_of_each(counts: list[int]) -> list[int]:
 
 
 @given(counts=counts_strategy, window=st.integers(1, 30), key=keys)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_every_record_comes_once_in_a_pass(counts: list[int], window: int, key: int) -> None:
     shuffle = WindowedShuffle(counts, window)
     assert sorted(shuffle.permute(place, key) for place in range(sum(counts))) == list(range(sum(counts)))
 
 
 @given(counts=counts_strategy, window=st.integers(1, 8), key=keys)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_a_window_is_used_up_before_the_next_shards_are_opened(counts: list[int], window: int, key: int) -> None:
     shuffle, shards = WindowedShuffle(counts, window), shard_of_each(counts)
     left, open_shards, most = Counter(shards), set[int](), 0

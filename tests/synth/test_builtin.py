@@ -154,7 +154,7 @@ def test_drawing_is_fast_enough_for_a_core(backgrounds):
         assert (time.process_time() - start) / 12 < limit
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 2**32), st.integers(40, 320))
 def test_every_silhouette_fills_its_canvas_but_for_a_border(seed, side):
     shape = draw_silhouette(generator(0, 0, seed, "test"), side)
@@ -164,7 +164,7 @@ def test_every_silhouette_fills_its_canvas_but_for_a_border(seed, side):
     assert not shape.alpha[:, [0, -1]].any()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 2**32), st.integers(12, 90), st.integers(12, 90))
 def test_fields_and_textures_stay_within_their_ranges(seed, height, width):
     rng = generator(0, 0, seed, "test")

@@ -98,7 +98,7 @@ def test_with_everything_off_scenes_are_as_if_there_were_no_effects(bank: Pictur
         assert Scene.from_json({**data, "version": 1}) == scene, "a scene of version 1"
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(0, 2**40))
 def test_effects_of_light_and_lens_change_no_mask(index: int) -> None:
     bank = PictureBank(BuiltinObjects(), BuiltinBackgrounds())

@@ -158,7 +158,7 @@ def test_missing_files_folders_and_dangling_links_are_named(tmp_path):
 
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "BMP", "TIFF", "WEBP"])
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_damaged_files_give_a_picture_or_one_kind_of_error(form, data):
     whole = bytearray(encoded(smooth_rgb(), form))

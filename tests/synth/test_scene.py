@@ -87,7 +87,7 @@ def scenes(count: int = 60, seed: int = 3, config: SynthConfig = CONFIG) -> tupl
     return tuple(compose_scene(config, seed, index, bank) for index in range(count))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1))
 def test_a_scene_survives_json_exactly(seed: int, index: int) -> None:
     scene = make_scene(CONFIG, seed, index, Blobs(), Walls())

@@ -81,7 +81,7 @@ def test_videos_that_begin_empty_are_left_out() -> None:
 
 
 @given(st.lists(st.floats(-10, 10), min_size=1, max_size=40), st.lists(st.floats(-10, 10), min_size=1, max_size=40))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_distance_is_that_of_wasserstein(one: list[float], other: list[float]) -> None:
     assert distance(np.sort(one), np.sort(other)) == pytest.approx(wasserstein_distance(one, other), abs=1e-9)
 

@@ -43,7 +43,7 @@ from synth.truth import (
 SIZE = (96, 160)
 FRAMES = 5
 scene_numbers = st.tuples(st.sampled_from(["paper", "rich", "hard"]), st.integers(0, 2**40))
-laws = settings(max_examples=25, deadline=None)
+laws = settings(max_examples=25)
 
 
 @cache
@@ -238,7 +238,7 @@ def test_forward_and_backward_flow_invert_where_visible(which: tuple[PresetName,
     assert checked > 0
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(scene_numbers)
 def test_flow_over_a_short_time_is_the_numerical_derivative_of_the_paths(which: tuple[PresetName, int]) -> None:
     num_frames, t, step = 201, 70, 1e-5

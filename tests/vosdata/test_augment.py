@@ -113,7 +113,7 @@ def test_flips_mirror_frames_and_masks_with_their_probability() -> None:
 
 
 @given(position=st.integers(0, 10**9), height=st.integers(1, 24), width=st.integers(1, 40))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_crop_is_a_part_of_the_picture(position: int, height: int, width: int) -> None:
     batch = place_code((24, 40))
     done = augment(batch, TensorAugmentation(crop=(height, width)), 0, [position])
@@ -183,7 +183,7 @@ def test_scales_are_drawn_evenly_on_a_logarithmic_scale() -> None:
 
 
 @given(position=st.integers(0, 10**6), top=st.integers(0, 50), left=st.integers(0, 90), side=st.integers(1, 9))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_a_crop_shows_the_object_in_the_first_frame(position: int, top: int, left: int, side: int) -> None:
     masks = torch.zeros((1, 2, 60, 100), dtype=torch.uint8)
     masks[:, 0, top : top + side, left : left + side] = 5

@@ -80,7 +80,7 @@ def weight_lists(draw: st.DrawFn) -> list[Curriculum]:
 
 
 @given(weights=weight_lists())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_draws_follow_changing_weights_within_one_for_each_change(weights: list[Curriculum]) -> None:
     segments = weight_segments(weights, 0)
     interleave = SegmentedInterleave(segments)
@@ -97,7 +97,7 @@ def test_draws_follow_changing_weights_within_one_for_each_change(weights: list[
 
 
 @given(weights=weight_lists())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_shares_are_the_weights_where_they_stay_and_near_them_where_they_move(weights: list[Curriculum]) -> None:
     segments = weight_segments(weights, 0)
     for one, later in zip(segments, [*segments[1:], None], strict=True):

@@ -31,7 +31,7 @@ def numpy_mean_loss(log_probs: Tensor, masks: Tensor, annotated: Tensor) -> floa
 
 
 @given(st.integers(0, 2**32 - 1))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_loss_is_the_mean_over_pixels_of_known_truth(seed: int) -> None:
     log_probs, masks, annotated = random_case(seed)
     expected = numpy_mean_loss(log_probs, masks, annotated)

@@ -183,7 +183,7 @@ def test_sizes_are_read_back(rows: int, columns: int) -> None:
     st.none() | st.integers(1, 10**9),
     st.dictionaries(st.text(min_size=1), st.floats(1e-9, 1e9) | st.just("size"), min_size=1),
 )
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_a_resolved_recipe_reads_back_equal(
     tmp_path_factory: pytest.TempPathFactory, rate: float, epoch_size: int | None, sets: dict[str, float | str]
 ) -> None:

@@ -98,14 +98,14 @@ def starts_in_words(entry: IndexEntry, rule: SnippetRule, step: int = 1) -> list
 
 
 @given(entry=entries(), rule=rules, gap=st.integers(1, 5), reverse=st.booleans())
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_eligible_starts_are_what_the_rule_says(entry: IndexEntry, rule: SnippetRule, gap: int, reverse: bool) -> None:
     starts = eligible_starts(entry, rule, gap, reverse).tolist()
     assert starts == starts_in_words(entry, rule, -gap if reverse else gap)
 
 
 @given(chunks=st.lists(st.lists(entries(), max_size=5), max_size=3), rule=rules, gap=st.integers(1, 4))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_whole_columns_say_the_same_as_record_by_record(
     chunks: list[list[IndexEntry]], rule: SnippetRule, gap: int
 ) -> None:
@@ -294,7 +294,7 @@ def draw_many(entry: IndexEntry, rule: SnippetRule, number: int = 300, position:
 
 
 @given(entry=entries(), rule=rules, low=st.integers(1, 4), more=st.integers(0, 4), seed=st.integers(0, 99))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_every_draw_starts_where_it_may_and_keeps_one_gap(
     entry: IndexEntry, rule: SnippetRule, low: int, more: int, seed: int
 ) -> None:
