@@ -83,11 +83,12 @@ def _markdown(results: Sequence[dict[str, Any]], exams: Sequence[Exam], facts: d
     )
     yield ""
     if facts["scale"] != "full":
+        height, width = map(int, facts["recipes"][0]["data"]["size"].split("x"))
         yield (
             "What differs from the paper: a narrow network from random weights instead of a ResNet-101 that knows "
-            "ImageNet; minutes of training; frames so small that the appearance model has 60 cells to learn from, of "
-            "which each has seen most of the frame; other videos. A disagreement speaks of this size, not against the "
-            "paper."
+            "ImageNet; minutes of training; frames so small that the appearance model has "
+            f"{height // 16 * (width // 16)} cells to learn from, of which each has seen most of the frame; other "
+            "videos. A disagreement speaks of this size, not against the paper."
         )
         yield ""
     for exam in exams:

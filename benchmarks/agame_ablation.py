@@ -59,7 +59,7 @@ def main() -> None:
     ]
     folder: Path = setting.work / "runs"
     results = run_all(trained, exams, folder, options.jobs, options.device)
-    results += run_all(list(_baselines(trained, folder)), exams, folder, options.jobs)
+    results += run_all(list(baselines(trained, folder)), exams, folder, options.jobs)
     facts: dict[str, Any] = {
         "scale": options.scale,
         "recipes": [recipe.configuration() for recipe in trained[0].recipes],
@@ -70,7 +70,8 @@ def main() -> None:
     print((options.out / "agame_ablation.md").read_text())
 
 
-def _baselines(trained: list[Trained], folder: Path) -> Iterator[Contender]:
+def baselines(trained: list[Trained], folder: Path) -> Iterator[Contender]:
+    """What the full model is compared with, of those that were trained below a folder."""
     yield FirstMaskCopied()
     for one in trained:
         if one.arm == FULL:

@@ -90,11 +90,12 @@ def test_contenders_of_a_seed_differ_in_nothing_but_their_change(tmp_path: Path)
     setting = Setting(SCALES["small"], 0.5, None, tmp_path, tmp_path, tmp_path, tmp_path)
     full = setting.recipes({tmp_path: 1.0}, seed=1)
     ablated = setting.recipes({tmp_path: 1.0}, seed=1, changes=["model.appearance=unimodal"])
-    assert [one.train.steps for one in full] == [stage.steps // 2 for stage in SCALES["small"].stages]
-    for one, other in zip(full, ablated, strict=True):
+    stages = SCALES["small"].stages
+    assert [one.train.steps for one in full] == [stage.steps // 2 for stage in stages]
+    for one, other, stage in zip(full, ablated, stages, strict=True):
         changed = one.model_copy(update={"model": one.model.model_copy(update={"appearance": "unimodal"})})
         assert changed == other
-        assert one.train.lr_decay**one.train.epochs == pytest.approx(0.05, rel=1e-3)
+        assert one.train.lr_decay**one.train.epochs == pytest.approx(stage.final_rate, rel=1e-3)
         assert (one.train.epochs - 1) * 400 < one.train.steps * one.train.batch <= one.train.epochs * 400
 
 
@@ -203,6 +204,33 @@ def test_the_ablation_table_stands_beside_the_papers_and_says_what_disagrees(tmp
     assert '{"scene": {"area": [0.1, 0.2]}}' in text
     assert "/somewhere" not in (tmp_path / "agame_ablation.json").read_text()
     assert (tmp_path / "agame_ablation.svg").read_text().count("<circle") == 3 * (len(PAPER) + len(BASELINES) - 1) + 1
+
+
+def test_the_baselines_table_leads_by_seed_and_names_the_strongest(tmp_path: Path) -> None:
+    from ablation_report import BASELINES
+    from baselines_report import ARMS, write_report
+    from experiment import Exam
+
+    above = {"full": 0.2, "nearest": 0.1, "nearest_deep": 0.05}
+    results = [
+        fake(
+            arm,
+            seed,
+            {"rich": 0.4 + above.get(arm, 0.0) + 0.01 * seed, "paper": 0.4 - above.get(arm, 0.0) + 0.01 * seed**2},
+        )
+        for arm in ARMS
+        for seed in range(1 if arm == "copy" else 3)
+    ]
+    exams = [Exam(name, tmp_path, "davis2017") for name in ("rich", "paper")]
+    write_report(tmp_path, results, exams, {**facts(), "command": "--seeds 3"})
+    rich, paper = (tmp_path / "agame_baselines.md").read_text().split("## paper")
+    assert "| A-GAME | 0.610 ± 0.025 | 0.600 0.610 0.620 |  |" in rich
+    assert "| Nearest neighbour, all levels | 0.510 ± 0.025 | 0.500 0.510 0.520 | +0.100 ± 0.000 |" in rich
+    assert "| First mask copied | 0.400 | 0.400 | +0.210 ± 0.025 |" in rich
+    assert "lies above that of the strongest baseline (nearest neighbour, all levels): +0.100" in rich
+    assert "lies below that of the strongest baseline (nearest neighbour, untrained): -0.200" in paper
+    assert "/somewhere" not in (tmp_path / "agame_baselines.json").read_text()
+    assert (tmp_path / "agame_baselines.svg").read_text().count("<circle") == 2 * (3 * len(BASELINES) + 1)
 
 
 def test_the_effect_table_compares_arms_seed_by_seed(tmp_path: Path) -> None:
