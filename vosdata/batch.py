@@ -40,6 +40,10 @@ class SnippetBatch:
     problems: Mapping[int, str] = field(default_factory=dict)
     """For each snippet that stands in for one which could not be read, by its place in the batch: why."""
 
+    num_targets: tuple[int, ...] | None = None
+    """For each snippet the largest object id that its masks may show, at least 1, where that is known without asking
+    the device; None: look at the masks."""
+
     def __post_init__(self) -> None:
         if self.frames.ndim != 5 or self.frames.shape[2] != 3 or self.frames.dtype != torch.uint8:
             raise ValueError(
@@ -52,6 +56,8 @@ class SnippetBatch:
             raise ValueError(f"annotated must be bool (B, T), got {self.annotated.dtype} {tuple(self.annotated.shape)}")
         if len(self.keys) != num_batch:
             raise ValueError(f"expected {num_batch} keys, got {len(self.keys)}")
+        if self.num_targets is not None and len(self.num_targets) != num_batch:
+            raise ValueError(f"expected {num_batch} numbers of targets, got {len(self.num_targets)}")
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "SnippetBatch":
         """The same batch on another device.

@@ -19,6 +19,7 @@ from vosdata.batch import SnippetBatch
 from vosdata.scene_set import SceneSet
 from vosdata.streaming.mix import AnySet
 from vosdata.streaming.tickets import Ticket, is_ticket, read_ticket
+from vosdata.training.losses import target_counts
 
 
 class Painter:
@@ -49,13 +50,22 @@ class Painter:
             BadFileError: a picture cannot be read.
         """
         tickets = {place: read_ticket(key) for place, key in enumerate(batch.keys) if is_ticket(key)}
-        batch = batch.to(self.device, non_blocking=True)
+        stored = [place for place in range(len(batch)) if place not in tickets]
+        known = {place: ticket.num_targets for place, ticket in tickets.items()}
+        known |= zip(stored, target_counts(batch.masks[stored]).tolist(), strict=True)  # which are on the CPU still
+        batch = batch.to(self.device, non_blocking=True) if stored else self._blank(batch)
         for number in self._renderers:
             chosen = {place: ticket for place, ticket in tickets.items() if ticket.set_index == number}
             if chosen:
                 self._render(batch, chosen, number)
         keys = [tickets[place].key if place in tickets else key for place, key in enumerate(batch.keys)]
-        return replace(batch, keys=keys)
+        return replace(batch, keys=keys, num_targets=tuple(known[place] for place in range(len(batch))))
+
+    def _blank(self, batch: SnippetBatch) -> SnippetBatch:
+        """The batch on the device, with memory for its pixels, of which none has to be sent there."""
+        frames, masks = (torch.empty_like(one, device=self.device) for one in (batch.frames, batch.masks))
+        annotated = batch.annotated.to(self.device, non_blocking=True)
+        return replace(batch, frames=frames, masks=masks, annotated=annotated)
 
     def _render(self, batch: SnippetBatch, chosen: dict[int, Ticket], number: int) -> None:
         """Renders the tickets of one set into their places."""

@@ -38,13 +38,12 @@ from vosdata.training.copying import BatchCopier
 from vosdata.training.data import find_data, open_stream, with_data
 from vosdata.training.history import History
 from vosdata.training.interruption import Interruption, noticing_interruption
-from vosdata.training.losses import target_counts
 from vosdata.training.metrics_log import StepMetrics, Stopwatch
 from vosdata.training.ranks import Ranks, join_ranks
 from vosdata.training.run_folder import locked_run
 from vosdata.training.run_log import RunLog, opened_log
 from vosdata.training.schedule import Schedule
-from vosdata.training.step import COUNTERS, LossSums, StepOutcome, num_counted, part_of, training_loss
+from vosdata.training.step import COUNTERS, LossSums, StepOutcome, num_counted, num_targets, part_of, training_loss
 from vosdata.training.tensorboard import summary_writer
 from vosdata.training.validation import HeldOutVideo, open_held_out, validate
 from vosdata.world import data_root, detect
@@ -270,7 +269,7 @@ class Run:
     def train_on(self, batch: SnippetBatch) -> StepOutcome:
         """Takes one optimiser step on a batch, without waiting for the device."""
         self.step += 1
-        counts = None if self.recipe.data.objects == "one" else target_counts(batch.masks).tolist()  # on the CPU still
+        counts = None if self.recipe.data.objects == "one" else num_targets(batch)
         positions = self.stream.positions(batch)
         batch = self.copy(batch)
         if self.augmentation is not None:

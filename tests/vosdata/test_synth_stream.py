@@ -18,6 +18,8 @@ from vosdata import SnippetStream
 from vosdata.batch import SnippetBatch
 from vosdata.scene_set import SceneSet
 from vosdata.training.data import find_data, with_data
+from vosdata.training.losses import target_counts
+from vosdata.training.step import num_targets
 
 SIZE = (32, 48)
 
@@ -156,6 +158,25 @@ def test_objects_flips_and_gaps_are_those_of_any_set(rich: str) -> None:
             mirrored += not same
     assert 0 < mirrored < 12
     assert any(int(batch.masks.max()) > 1 for batch in batches)
+
+
+def test_nobody_waits_for_the_device_while_batches_are_made(rich: str, tiny_sets: dict[str, Path]) -> None:
+    """On a device that has shapes and no values, whoever asks for a value fails."""
+    sets = {str(tiny_sets["alpha"]): 0.5, rich: 0.5}
+    for some, objects in ((rich, "one"), (sets, 3), (rich, "all")):
+        settings = {"size": (24, 40), "batch": 4, "objects": objects, "flip": True}
+        with open_stream(some, device="meta", **settings) as stream:
+            batches = [batch for _, batch in zip(range(3), stream, strict=False)]
+        with open_stream(some, **settings) as stream:
+            for batch, real in zip(batches, stream, strict=False):
+                assert batch.frames.device.type == batch.masks.device.type == "meta"
+                assert batch.frames.stride() == real.frames.stride()
+                assert num_targets(batch) == num_targets(real)
+                shown = target_counts(real.masks).tolist()
+                assert all(one >= other for one, other in zip(num_targets(batch), shown, strict=True))
+                assert num_targets(batch) == shown or objects != "one"
+                with pytest.raises(RuntimeError):
+                    target_counts(batch.masks).tolist()
 
 
 def test_areas_are_estimated_well_enough_to_choose_objects(bank: PictureBank) -> None:

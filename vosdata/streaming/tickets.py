@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shards.errors import VosDataError
+from shards.types import VOID
 from vosdata.scene_set import SceneEntry, SceneSet
 from vosdata.streaming.decode import ReadAhead
 from vosdata.streaming.engine import Filled, Filler
@@ -40,6 +41,12 @@ class Ticket:
 
     flip: bool
     """Whether it is mirrored left to right."""
+
+    @property
+    def num_targets(self) -> int:
+        """The largest object id that its masks may show, at least 1."""
+        ids = (item["id"] for item in self.scene["objects"]) if self.labels is None else self.labels
+        return max(1, *(one for one in ids if one != VOID))
 
 
 class TicketWriter:

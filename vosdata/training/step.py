@@ -8,7 +8,7 @@ from torch import Tensor
 from shards.types import VOID
 from vosdata.batch import SnippetBatch
 from vosdata.recipe import LossRecipe
-from vosdata.training.losses import counted_pixels, pixel_loss, target_iou
+from vosdata.training.losses import counted_pixels, pixel_loss, target_counts, target_iou
 from vosdata.training.ranks import Ranks
 
 COUNTERS = ("uncounted_snippets", "empty_snippets", "vanished_snippets", "replaced_snippets")
@@ -61,7 +61,21 @@ def part_of(batch: SnippetBatch, part: slice) -> SnippetBatch:
     frames, masks, annotated = batch.frames[part], batch.masks[part], batch.annotated[part]
     places = range(len(batch))[part]
     problems = {place - places.start: why for place, why in batch.problems.items() if place in places}
-    return replace(batch, frames=frames, masks=masks, annotated=annotated, keys=batch.keys[part], problems=problems)
+    targets = None if batch.num_targets is None else batch.num_targets[part]
+    return replace(
+        batch,
+        frames=frames,
+        masks=masks,
+        annotated=annotated,
+        keys=batch.keys[part],
+        problems=problems,
+        num_targets=targets,
+    )
+
+
+def num_targets(batch: SnippetBatch) -> list[int]:
+    """How many targets each snippet has, at least 1; waits for the device only where the batch does not know."""
+    return list(batch.num_targets) if batch.num_targets is not None else target_counts(batch.masks).tolist()
 
 
 def num_counted(batch: SnippetBatch, recipe: LossRecipe) -> Tensor:
