@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synth.bank import PictureBank, Sprite
-from synth.geometry import Maps, apply, camera_maps, compose, invert, object_maps
+from synth.geometry import Maps, camera_maps, compose, invert, object_maps
 from synth.motion import frame_moments
 from synth.scene import Scene
 
@@ -24,30 +24,45 @@ def estimate_areas(scene: Scene, bank: PictureBank, size: tuple[int, int], num_f
     moments = frame_moments(num_frames)
     camera = camera_maps(scene.camera, moments, size)
     sprites = [bank.scene_cutout(item) for item in scene.objects]
-    placed = [
-        (compose(camera, object_maps(item, moments, sprite.size, size)), sprite, moments.values(item.depth))
+    maps = [
+        compose(camera, object_maps(item, moments, sprite.size, size))
         for item, sprite in zip(scene.objects, sprites, strict=True)
     ]
-    areas = np.zeros((num_frames, len(placed)), np.int32)
-    for number, (maps, sprite, depth) in enumerate(placed):
-        points = apply(maps, sprite.points)  # (T, P, 2)
-        seen = ((points >= 0) & (points < np.array([size[1], size[0]]))).all(axis=2)
-        for other, (its_maps, its_sprite, its_depth) in enumerate(placed):
-            nearer = (its_depth < depth) | ((its_depth == depth) & (other < number))
-            if other != number and nearer.any():
-                seen &= ~(_covers(its_sprite, its_maps, points) & nearer[:, None])
-        magnified = np.abs(np.linalg.det(maps[..., :2]))
+    backs = [invert(one) for one in maps]
+    depths = [moments.values(item.depth) for item in scene.objects]
+    areas = np.zeros((num_frames, len(maps)), np.int32)
+    for number, sprite in enumerate(sprites):
+        x, y = _moved(maps[number], sprite.points)
+        seen = (x >= 0) & (y >= 0) & (x < size[1]) & (y < size[0])
+        for other, back in enumerate(backs):
+            nearer = depths[other] < depths[number]
+            if other < number:  # of equal depths, the smaller id is nearer
+                nearer |= depths[other] == depths[number]
+            if nearer.any():
+                times = np.flatnonzero(nearer)
+                covered = _covers(sprites[other], _moved(compose(back[times], maps[number][times]), sprite.points))
+                seen[times] &= ~covered
+        magnified = np.abs(np.linalg.det(maps[number][..., :2]))
         areas[:, number] = np.rint(seen.mean(axis=1) * sprite.num_solid * magnified)
     return areas
 
 
-def _covers(sprite: Sprite, maps: Maps, points: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Which points of the frame ``(T, P, 2)`` lie on a cutout's silhouette: ``bool (T, P)``."""
-    back = invert(maps)
-    inside = points @ np.swapaxes(back[..., :2], -1, -2) + back[:, None, :, 2]
+def _moved(maps: Maps, points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Maps points ``(P, 2)`` to ``(2, T, P)``: all x in a row, and all y, for what is done to them next."""
+    moved: NDArray[np.float64] = maps[..., :2].swapaxes(0, 1) @ points.T
+    moved += maps[..., 2].T[..., None]
+    return moved
+
+
+def _covers(sprite: Sprite, points: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which points ``(2, T, P)``, in a cutout's pixels, lie on its silhouette: ``bool (T, P)``; overwrites them."""
     rows, columns = sprite.occupied.shape
-    x = np.floor(inside[..., 0] * (columns / sprite.size[1])).astype(np.int64)
-    y = np.floor(inside[..., 1] * (rows / sprite.size[0])).astype(np.int64)
-    within = (x >= 0) & (y >= 0) & (x < columns) & (y < rows)
-    covered: NDArray[np.bool_] = within & sprite.occupied[np.where(within, y, 0), np.where(within, x, 0)]
+    framed = np.zeros((rows + 2, columns + 2), np.bool_)  # what lies outside falls on its border
+    framed[1:-1, 1:-1] = sprite.occupied
+    cells = []
+    for along, count, length in zip(points, (columns, rows), sprite.size[::-1], strict=True):
+        along *= count / length
+        along += 1
+        cells.append(np.clip(along, 0, count + 1, out=along).astype(np.int64))
+    covered: NDArray[np.bool_] = framed[cells[1], cells[0]]
     return covered
