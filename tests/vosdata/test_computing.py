@@ -2,6 +2,7 @@
 
 import importlib.util
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,26 +15,10 @@ from vosdata.train import train
 from vosdata.training.computing import CUBLAS_VARIABLE, computing_as
 from vosdata.training.metrics_log import read_metrics
 
-TINY = """
-extends: smoke
-model:
-  backbone_width: 4
-  appearance_channels: 4
-  propagation_channels: 4
-  fusion_channels: 4
-  encoding_channels: 4
-  upsampling_channels: 4
-data: {frames: 3, size: 32x48, min_object_pixels: 4}
-train: {steps: 4, batch: 2}
-run: {log_every: 1, compute_threads: 1}
-"""
-
 
 @pytest.fixture
-def tiny(tmp_path: Path) -> Path:
-    """File of a recipe that trains in seconds."""
-    (tmp_path / "tiny.yaml").write_text(TINY)
-    return tmp_path / "tiny.yaml"
+def tiny(tiny_recipe: Callable[..., Path]) -> Path:
+    return tiny_recipe(train={"steps": 4})
 
 
 def run(tiny: Path, data: Path, out: Path, *settings: str) -> None:

@@ -34,27 +34,10 @@ from vosdata.training.ranks import Ranks
 from vosdata.training.schedule import Schedule
 from vosdata.training.step import training_loss
 
-TINY = """
-extends: smoke
-model:
-  backbone_width: 4
-  appearance_channels: 4
-  propagation_channels: 4
-  fusion_channels: 4
-  encoding_channels: 4
-  upsampling_channels: 4
-data: {frames: 3, size: 32x48, min_object_pixels: 4}
-train: {steps: 6, batch: 2, learning_rate: 3e-3, lr_decay: 0.5}
-run: {checkpoint_every: 4, log_every: 1}
-"""
-
 
 @pytest.fixture
-def tiny(tmp_path: Path) -> Path:
-    """File of a recipe that trains in seconds."""
-    path = tmp_path / "tiny.yaml"
-    path.write_text(TINY.replace("data: {", "data: {sets: {synthvos: 1}, "))
-    return path
+def tiny(tiny_recipe: Callable[..., Path]) -> Path:
+    return tiny_recipe(train={"steps": 6, "learning_rate": 3e-3, "lr_decay": 0.5}, run={"checkpoint_every": 4})
 
 
 @pytest.fixture

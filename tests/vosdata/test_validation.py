@@ -29,19 +29,6 @@ from vosdata.training.ranks import Ranks
 from vosdata.training.schedule import Schedule
 from vosdata.training.validation import Validation, open_held_out, validate
 
-TINY = """
-extends: smoke
-model:
-  backbone_width: 4
-  appearance_channels: 4
-  propagation_channels: 4
-  fusion_channels: 4
-  encoding_channels: 4
-  upsampling_channels: 4
-data: {frames: 3, size: 32x48, min_object_pixels: 4}
-train: {steps: 6, batch: 2, learning_rate: 3e-3}
-run: {checkpoint_every: 100, log_every: 1, keep: 1, compute_threads: 1}
-"""
 ALONE = Ranks(0, 1, torch.device("cpu"))
 
 
@@ -50,10 +37,13 @@ def ignore(line: str) -> None:
 
 
 @pytest.fixture
-def recipe(tmp_path: Path, tiny_sets: dict[str, Path]) -> Callable[..., Recipe]:
+def recipe(tiny_recipe: Callable[..., Path], tiny_sets: dict[str, Path]) -> Callable[..., Recipe]:
     """Function that makes a tiny recipe which trains on alpha and holds two of its sequences out."""
-    path = tmp_path / "tiny.yaml"
-    path.write_text(TINY.replace("data: {", f"data: {{sets: {{{tiny_sets['alpha']}: 1}}, "))
+    path = tiny_recipe(
+        data={"sets": {str(tiny_sets["alpha"]): 1}},
+        train={"steps": 6, "learning_rate": 3e-3},
+        run={"checkpoint_every": 100, "keep": 1},
+    )
 
     def make(*settings: str) -> Recipe:
         held_out = [f"validation.sets=[{tiny_sets['alpha']}]", "validation.sequences=2", "validation.every_steps=2"]
