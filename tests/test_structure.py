@@ -2,9 +2,9 @@
 
 import ast
 import re
+import resource
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -90,11 +90,15 @@ def test_making_and_packing_work_without_importing_torch(module: str) -> None:
 
 
 def test_help_answers_in_half_a_second() -> None:
+    def used() -> float:
+        usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return usage.ru_utime + usage.ru_stime
+
     times = []
     for _ in range(3):
-        start = time.perf_counter()
+        start = used()
         subprocess.run([sys.executable, "-m", "vosdata", "--help"], check=True, capture_output=True)
-        times.append(time.perf_counter() - start)
+        times.append(used() - start)
     assert min(times) < 0.5
 
 

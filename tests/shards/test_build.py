@@ -7,7 +7,6 @@ import sys
 import threading
 import time
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -268,14 +267,19 @@ def test_a_complete_set_that_lost_a_shard_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_progress_is_reported_inside_a_shard(tmp_path: Path, workers: int) -> None:
-    calls: list[tuple[float, int, int]] = []
-    plan = ToyPlan(num_shards=2, records_per_shard=8, seconds_per_record=0.1)
-    build_shard_set(plan, tmp_path / "toy", workers, lambda done, total: calls.append((time.monotonic(), done, total)))
-    counts = [done for _, done, _ in calls]
+    """Every shard waits in its middle until progress there was told."""
+    counts: list[int] = []
+    gate = tmp_path / "gate"
+
+    def tell(done: int, total: int) -> None:
+        assert total == 16
+        counts.append(done)
+        if done == 4 * workers:
+            gate.touch()
+
+    build_shard_set(ToyPlan(num_shards=2, records_per_shard=8, gate=gate, held_at=4), tmp_path / "toy", workers, tell)
     assert counts == sorted(counts)
-    assert (counts[0], counts[-1], calls[0][2]) == (0, 16, 16)
-    assert any(count % 8 for count in counts)
-    assert max(later - earlier for (earlier, *_), (later, *_) in pairwise(calls)) < 2.0
+    assert (counts[0], counts[-1]) == (0, 16)
 
 
 def test_wrong_calls_are_refused(tmp_path: Path) -> None:

@@ -135,15 +135,15 @@ from shards.index import Index
 def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
-memory, start = resident(), time.perf_counter()
+memory, start = resident(), time.process_time()
 index = Index(Path(sys.argv[1]))
-opened = time.perf_counter() - start
+opened = time.process_time() - start
 grown = resident() - memory
 positions = np.random.default_rng(0).integers(0, len(index), 2000)
 for position in positions: index.entry(int(position))
-start = time.perf_counter()
+start = time.process_time()
 for position in positions: index.entry(int(position))
-print(len(index), opened, grown, (time.perf_counter() - start) / len(positions))
+print(len(index), opened, grown, (time.process_time() - start) / len(positions))
 """
 
 
@@ -167,7 +167,7 @@ def test_opening_a_large_index_touches_no_rows(tmp_path: Path) -> None:
     assert number == 6 * INDEX_BATCH
     assert (tmp_path / "index.arrow").stat().st_size > 80 << 20
     assert grown < 20 << 20
-    assert opened < 0.5  # measured 0.003; the machine may be busy
+    assert opened < 0.5
 
 
 @pytest.mark.slow

@@ -212,9 +212,9 @@ def test_decoding_our_form_is_several_times_faster_than_pillow() -> None:
 def best_seconds(work: object) -> float:
     best = float("inf")
     for _ in range(30):
-        start = time.perf_counter()
+        start = time.thread_time()
         work()
-        best = min(best, time.perf_counter() - start)
+        best = min(best, time.thread_time() - start)
     return best
 
 

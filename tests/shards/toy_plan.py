@@ -41,8 +41,9 @@ class ToyPlan:
     log: Path | None = None
     """Gets a line for each shard that is begun: its number, and the process that started the worker."""
     gate: Path | None = None
-    """Shards from ``first_held`` on wait until this file exists."""
+    """Shards from ``first_held`` on wait at their record ``held_at`` until this file exists."""
     first_held: int = 0
+    held_at: int = 0
 
     @property
     def num_records(self) -> int:
@@ -58,9 +59,10 @@ class ToyPlan:
         if self.log is not None:
             with self.log.open("a") as file:  # one short line, appended at once
                 file.write(f"{shard} {os.getppid()}\n")
-        while self.gate is not None and shard >= self.first_held and not self.gate.exists():
-            time.sleep(0.01)
-        for index in range(shard * self.records_per_shard, (shard + 1) * self.records_per_shard):
+        first = shard * self.records_per_shard
+        for index in range(first, first + self.records_per_shard):
+            while index - first == self.held_at and shard >= self.first_held and self._is_held():
+                time.sleep(0.01)
             time.sleep(self.seconds_per_record)
             if index == self.fail_at:
                 raise BadFileError(f"picture {index} is broken")
@@ -70,6 +72,9 @@ class ToyPlan:
                 yield Skipped(f"video {index}", "too dull")
             else:
                 yield toy_record("same" if self.same_names else f"video {index}.é", self.seed, index, self.num_frames)
+
+    def _is_held(self) -> bool:
+        return self.gate is not None and not self.gate.exists()
 
     def _must_kill(self) -> bool:
         if self.kill_worker_once is not None and not self.kill_worker_once.exists():

@@ -1,6 +1,7 @@
 """The helper process gives the batches of the threads, whatever the trainer does, and leaves nothing behind."""
 
 import gc
+import mmap
 import os
 import signal
 import subprocess
@@ -22,13 +23,13 @@ from shards.errors import HelperError
 from shards.types import Record, StoredFrame
 from vosdata.stream import SnippetStream
 from vosdata.streaming import process_engine
-from vosdata.streaming.engine import Engine, Filler, Schedule, ThreadEngine
+from vosdata.streaming.engine import Filler, Schedule, ThreadEngine
 from vosdata.streaming.process_engine import ProcessEngine
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="helper processes need Linux")
 
 FILLER = """
-import os, sys, time
+import mmap, os, sys, time
 from vosdata.streaming.engine import Filled
 
 class Filler:
@@ -238,28 +239,41 @@ def large_set(
     return build_tiny_set(tmp_path_factory.mktemp("large"), "large", records)
 
 
-def wait_after_work(engine: Engine, work_seconds: float) -> float:
-    """How long two batches take after pure Python work that never gives up the interpreter lock."""
+WAIT_AND_MARK = """
+with open({path!r}, "r+b") as file, mmap.mmap(file.fileno(), 0) as marks:
+    while not marks[GATE]:
+        time.sleep(0.001)
+    marks[position - 10] = 1
+"""
+GATE = 4
+"""Behind the marks of two batches of two."""
+
+
+def num_filled_meanwhile(marks: mmap.mmap, seconds: float) -> int:
+    """How many places are filled, of two batches, during Python work that never gives up the interpreter lock."""
     interval = sys.getswitchinterval()
     sys.setswitchinterval(100)
+    time.sleep(0.05)  # who waits for the lock by now waits by the old interval
     try:
-        end = time.perf_counter() + work_seconds
-        while time.perf_counter() < end:
+        marks[GATE] = 1
+        end = time.perf_counter() + seconds
+        while sum(marks[:GATE]) < GATE and time.perf_counter() < end:
             pass
+        return sum(marks[:GATE])
     finally:
         sys.setswitchinterval(interval)
-    begin = time.perf_counter()
-    for _ in range(2):
-        engine.next_batch()
-    return time.perf_counter() - begin
 
 
-def test_a_busy_main_thread_does_not_hold_up_the_helper(make_filler: Callable[..., Filler]) -> None:
-    slow = make_filler(None, "time.sleep(0.2)")  # so two batches of two take 0.8 seconds
-    with start([slow]) as engine:
-        assert wait_after_work(engine, 1.4) < 0.3
-    with ThreadEngine([slow], (2, 1, 2, 2), Schedule(10, 2, 0, 1), 2) as threads:
-        assert wait_after_work(threads, 1.4) > 0.3
+def test_a_busy_main_thread_does_not_hold_up_the_helper(make_filler: Callable[..., Filler], tmp_path: Path) -> None:
+    path = tmp_path / "marks"
+    filler = make_filler(None, WAIT_AND_MARK.replace("GATE", str(GATE)).format(path=str(path)))
+    path.write_bytes(bytes(GATE + 1))
+    with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as marks:
+        with start([filler]):
+            assert num_filled_meanwhile(marks, 30) == GATE
+        marks[:] = bytes(GATE + 1)
+        with ThreadEngine([filler], (2, 1, 2, 2), Schedule(10, 2, 0, 1), 2):
+            assert num_filled_meanwhile(marks, 0.3) == 0
 
 
 def test_no_page_is_fresh_at_steady_state_and_memory_is_bounded(large_set: Path) -> None:

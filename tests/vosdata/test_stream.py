@@ -644,12 +644,12 @@ def test_moving_a_shard_set_keeps_its_state_valid(tiny_sets: dict[str, Path], tm
 
 
 def test_far_positions_cost_no_more_than_near_ones(tiny_sets: dict[str, Path]) -> None:
-    stream = open_stream(tiny_sets)
-    start = time.perf_counter()
+    stream = open_stream(tiny_sets, engine="threads")
+    start = time.process_time()
     stream.load_state_dict({**stream.state_dict(), "epoch": 10**9, "position": 5})
     with stream:
         batch = next(iter(stream))
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
     assert (batch.epoch, batch.position) == (10**9, 5)
 
 
