@@ -177,7 +177,7 @@ class Run:
         self.network = network.to(ranks.device).train()
         if recipe.train.compile == "heads":
             compile_heads(self.network)
-        self.model = ranks.parallel(self.network)
+        self.model = ranks.parallel(self.network, recipe.train.sync_batch_norm)
         self.parameters = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
         self.optimiser = torch.optim.Adam(  # fused: one pass over all parameters
             self.parameters, lr=recipe.train.learning_rate, weight_decay=recipe.train.weight_decay, fused=True

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from vosdata.models.resnet import BackboneName, GroupedBatchNorm2d, ResNet
+from vosdata.models.batch_norm import GroupedBatchNorm2d
+from vosdata.models.resnet import BackboneName, ResNet
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 What is guaranteed on a CPU: with the same number of PyTorch threads, a run that was killed anywhere ends with the bits
 of one that was not, on one process and on two (a sum of two gradients has no order to differ in). On another number of
-processes, only rounding differs, as long as batch statistics are not those of each process's own share.
+processes, only rounding differs, unless batch statistics are those of each process's own share.
 """
 
 import multiprocessing
@@ -174,12 +174,12 @@ def test_a_run_killed_at_random_ends_with_the_bits_of_an_uncut_one(
     assert_same_end(cut, uncut)
 
 
-def assert_same_but_for_rounding(one: Path, other: Path) -> None:
+def assert_same_but_for_rounding(one: Path, other: Path, rounding: float = 1e-4) -> None:
     keys = ("loss", "fine", "coarse", "J", "gradient_norm", "num_pixels")
     lines = [[line for line in step_lines(out) if "event" not in line] for out in (one, other)]
-    assert len(lines[0]) == len(lines[1]) > 3
+    assert len(lines[0]) == len(lines[1]) > 0
     for first, second in zip(*lines, strict=True):
-        assert [first[key] for key in keys] == pytest.approx([second[key] for key in keys], rel=1e-4)
+        assert [first[key] for key in keys] == pytest.approx([second[key] for key in keys], rel=rounding)
 
 
 def assert_same_way(one: Path, other: Path) -> None:
@@ -207,6 +207,18 @@ def test_two_processes_train_as_one_does_on_the_same_global_batch(
     finish(running)
     assert_same_but_for_rounding(one, two)
     assert_same_way(one, two)
+
+
+@pytest.mark.parametrize("batch_norm", ["per_frame", "joint"])
+def test_batch_statistics_of_two_processes_are_those_of_one(batch_norm: str, start: Start, tmp_path: Path) -> None:
+    """Dividing by the deviation of two dozen nearly equal numbers enlarges rounding; that of each share is far off."""
+    settings = [f"model.batch_norm={batch_norm}", "train.steps=1", SMALL_STEPS]
+    one, two, apart = tmp_path / "one", tmp_path / "two", tmp_path / "apart"
+    finish([*start(one, 1, *settings), *start(two, 2, *settings)])
+    assert_same_but_for_rounding(one, two, rounding=1e-3)
+    finish(start(apart, 2, *settings, "train.sync_batch_norm=false"))
+    with pytest.raises(AssertionError):
+        assert_same_but_for_rounding(one, apart, rounding=1e-1)
 
 
 def test_torchrun_starts_the_processes(start: Start, tmp_path: Path, tiny_sets: dict[str, Path]) -> None:

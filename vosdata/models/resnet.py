@@ -9,6 +9,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from vosdata.models.batch_norm import GroupedBatchNorm2d
+
 BackboneName = Literal["resnet18", "resnet34", "resnet50", "resnet101"]
 StageName = Literal["stem", "layer1", "layer2", "layer3", "layer4", "none"]
 BatchNormMode = Literal["per_frame", "joint", "frozen"]
@@ -28,20 +30,6 @@ class Features(NamedTuple):
 
     deep: Tensor
     """Output of layer4, float (N, C16, H/16, W/16)."""
-
-
-class GroupedBatchNorm2d(nn.BatchNorm2d):
-    """Batch normalisation that can treat a batch as several consecutive groups, each with statistics of its own.
-
-    With the frames of B snippets stacked time-major and ``num_groups`` = T, every time-step is normalised by the
-    statistics of its own B pictures and the running statistics move T times, as if they had been passed one by one.
-    """
-
-    def forward(self, x: Tensor, num_groups: int = 1) -> Tensor:
-        """Normalises ``(N, C, H, W)``; in evaluation mode the groups make no difference."""
-        if num_groups == 1 or not self.training:
-            return super().forward(x)
-        return torch.cat([super(GroupedBatchNorm2d, self).forward(group) for group in x.chunk(num_groups)])
 
 
 def _conv3x3(in_channels: int, out_channels: int, stride: int, dilation: int) -> nn.Conv2d:

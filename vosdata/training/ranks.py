@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, distributed, nn
 
+from vosdata.models.batch_norm import synchronise_batch_norm
 from vosdata.world import World
 
 
@@ -61,10 +62,12 @@ class Ranks:
             for buffer in model.buffers():
                 distributed.broadcast(buffer, 0)
 
-    def parallel(self, model: nn.Module) -> nn.Module:
-        """Wraps a model so that gradients are averaged over the ranks; batch norm stays each rank's own."""
+    def parallel(self, model: nn.Module, sync_batch_norm: bool) -> nn.Module:
+        """Wraps a model so that gradients are averaged over the ranks; batch statistics are those of all, or each's."""
         if self.num_ranks == 1:
             return model
+        if sync_batch_norm:
+            synchronise_batch_norm(model)
         devices = [self.device.index] if self.device.type == "cuda" else None
         return nn.parallel.DistributedDataParallel(model, device_ids=devices)
 
