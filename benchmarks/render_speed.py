@@ -1,9 +1,18 @@
 """Measures how fast the renderer for devices draws synthetic videos, and what part of an A-GAME training step that is.
 
-Everything is measured in turns, round by round; figures are medians. ``render`` draws scenes that are there already,
-with their pictures on the device; ``lay_out`` is the part of it that the processor does; ``draw`` is drawing the
-scenes, on one core, which a stream does in its helper process. Built-in pictures; the network is that of
-``agame_initial``.
+Everything is measured in turns, round by round, after a round that warms up; figures are medians. Built-in pictures;
+the network is that of ``agame_initial``. Stages, in frames per second and in microseconds per frame:
+
+``render``     scenes that are there already, with their pictures on the device, until their frames are there too
+``device``     the part of it that the device is at work (CUDA events; only there)
+``ask``        the part of it until the processor is free again, which on CUDA is before the device is done
+``lay_out``    the part of that before the device is asked for anything
+``draw``       drawing scenes, on one core, which a stream does in its helper process, as the next two:
+``estimate``   estimating what they show
+``write``      writing them down for the trainer
+``read``       reading that, in the trainer's process
+
+``operations`` counts what the device is asked to compute for a batch: each is a kernel on CUDA.
 
     python benchmarks/render_speed.py                       # on the GPU if there is one
     python benchmarks/render_speed.py --videos 256 --step   # and beside a training step
@@ -15,18 +24,20 @@ import json
 import tempfile
 import time
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
 from machine import machine
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from synth.bank import PictureBank
 from synth.builtin import BuiltinBackgrounds, BuiltinObjects
 from synth.compose import compose_scene
 from synth.config import make_config
-from synth.layers import lay_out
+from synth.estimate import estimate_areas
 from synth.presets import PRESETS
 from synth.render import Renderer, single_threaded_opencv
 from synth.render_torch import TorchRenderer
@@ -43,6 +54,24 @@ QUICK = [
     "model.backbone_width=8",
     *(f"model.{part}_channels=8" for part in ("appearance", "propagation", "fusion", "encoding", "upsampling")),
 ]
+
+
+Stage = tuple[int, Callable[[Callable[[], object]], float], Callable[[], object]]
+"""Number of videos, a stopwatch, and what it stops."""
+
+
+class Operations(TorchDispatchMode):
+    """Counts what a device is asked to compute; views of tensors are no work."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(
+        self, operation: torch._ops.OpOverload, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        self.count += not operation.is_view
+        return operation(*args, **(kwargs or {}))
 
 
 class Bench:
@@ -63,6 +92,23 @@ class Bench:
         self._settle()
         return time.perf_counter() - before
 
+    def host_seconds(self, work: Callable[[], object]) -> float:
+        """Time until this process is free again, whether or not the device is done."""
+        self._settle()
+        before = time.perf_counter()
+        work()
+        return time.perf_counter() - before
+
+    def device_seconds(self, work: Callable[[], object]) -> float:
+        """Time that a CUDA device is at work, or waits for what this process asks next."""
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+        self._settle()
+        begin.record()  # type: ignore[no-untyped-call]
+        work()
+        end.record()  # type: ignore[no-untyped-call]
+        self._settle()
+        return float(begin.elapsed_time(end)) / 1000  # type: ignore[no-untyped-call]
+
     def _settle(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
@@ -72,34 +118,55 @@ class Bench:
             return [compose_scene(self.config, 0, index, self.bank) for index in range(first, first + count)]
 
     def rendering(self) -> dict[str, Any]:
-        """Frames per second of each part."""
+        """Frames per second and microseconds per frame of each stage."""
         videos, frames = self.options.videos, self.options.frames
         scenes = self.scenes(0, videos)
         renderer = TorchRenderer(self.bank, self.size, self.device, compiled=self.options.compile)
-        one_core = Renderer(self.bank, self.size, frames)
+        stages = self._stages(scenes, renderer)
+        rounds: dict[str, list[float]] = {name: [] for name in stages}
+        for number in range(self.options.rounds + 1):
+            for name, (num_videos, measure, work) in stages.items():
+                seconds = measure(work)
+                if number:  # the first round warms up, and sends the pictures
+                    rounds[name].append(num_videos * frames / seconds)
+        rates = {f"{name}_frames_per_second": median(values) for name, values in rounds.items()}
+        times = {f"{name}_microseconds_per_frame": 1e6 / median(values) for name, values in rounds.items()}
+        with Operations() as operations:
+            renderer.render(scenes, frames)
+        resident = renderer.pictures.num_pixels * 4 / 2**20
+        return {**rates, **times, "operations": operations.count, "resident_mib": resident, "rounds": rounds}
+
+    def _stages(self, scenes: list[Scene], renderer: TorchRenderer) -> dict[str, "Stage"]:
+        """What is measured: of how many videos, how, and what."""
+        videos, frames = len(scenes), self.options.frames
         some = scenes[: max(1, videos // 8)]
-        chosen = [range(frames)] * videos
-        renderer.render(scenes, frames)  # sends the pictures, and warms up
-        one_core.render(scenes[0])
+        few, chosen = len(some), [range(frames)] * videos
+        one_core = Renderer(self.bank, self.size, frames)
+        firsts = count(videos, few)
+        written = [json.dumps(scene.to_json()) for scene in some]
 
         def opencv() -> None:
             with single_threaded_opencv():
                 for scene in some:
                     one_core.render(scene)
 
-        rounds: dict[str, list[float]] = {"render": [], "lay_out": [], "draw": [], "opencv_on_one_core": []}
-        for number in range(self.options.rounds):
-            total = videos * frames
-            rounds["render"].append(total / self.seconds(lambda: renderer.render(scenes, frames)))
-            laying = self.seconds(lambda: lay_out(scenes, frames, chosen, self.size, renderer.pictures))
-            rounds["lay_out"].append(total / laying)
-            first = videos + number * len(some)
-            drawing = self.seconds(lambda first=first: self.scenes(first, len(some)))  # type: ignore[misc]
-            rounds["draw"].append(len(some) * frames / drawing)
-            rounds["opencv_on_one_core"].append(len(some) * frames / self.seconds(opencv))
-        resident = renderer.pictures.num_pixels * 4 / 2**20
-        rates = {f"{name}_frames_per_second": median(values) for name, values in rounds.items()}
-        return {**rates, "resident_mib": resident, "rounds": rounds}
+        stages: dict[str, Stage] = {
+            "render": (videos, self.seconds, lambda: renderer.render(scenes, frames)),
+            "ask": (videos, self.host_seconds, lambda: renderer.render(scenes, frames)),
+            "lay_out": (videos, self.host_seconds, lambda: renderer.lay_out(scenes, frames, chosen)),
+            "draw": (few, self.host_seconds, lambda: self.scenes(next(firsts), few)),
+            "estimate": (
+                few,
+                self.host_seconds,
+                lambda: [estimate_areas(scene, self.bank, self.size, frames) for scene in some],
+            ),
+            "write": (few, self.host_seconds, lambda: [json.dumps(scene.to_json()) for scene in some]),
+            "read": (few, self.host_seconds, lambda: [Scene.from_json(json.loads(text)) for text in written]),
+            "opencv_on_one_core": (few, self.host_seconds, opencv),
+        }
+        if self.device.type == "cuda":
+            stages["device"] = (videos, self.device_seconds, lambda: renderer.render(scenes, frames))
+        return stages
 
     def step(self, work: Path) -> dict[str, Any]:
         """Seconds of a training step of the recipe's batch, and of rendering such a batch."""
@@ -124,12 +191,19 @@ class Bench:
             run = Run(recipe, work, Ranks(0, 1, self.device), stream, AGAME(recipe.model.config()), "none")
             ready = next(run.batches)
             run.train_on(ready)  # warms up
-            training, rendering = [], []
+            training, rendering, asking = [], [], []
             for _ in range(self.options.rounds):
                 training.append(self.seconds(lambda: run.train_on(ready)))
                 rendering.append(self.seconds(lambda: renderer.render(scenes, frames)))
+                asking.append(self.host_seconds(lambda: renderer.render(scenes, frames)))
         step, render = median(training), median(rendering)
-        return {"batch": batch, "step_seconds": step, "render_seconds": render, "render_share": render / step}
+        return {
+            "batch": batch,
+            "step_seconds": step,
+            "render_seconds": render,
+            "render_share": render / step,
+            "ask_seconds": median(asking),
+        }
 
 
 def arguments() -> argparse.Namespace:

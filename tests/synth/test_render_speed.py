@@ -14,7 +14,11 @@ def test_it_measures_rendering_and_its_share_of_a_training_step(tmp_path: Path) 
     told = subprocess.run(call, check=True, capture_output=True, text=True).stdout
     found = json.loads(out.read_text())
     rendering, step = found["rendering"], found["step"]
-    assert rendering["lay_out_frames_per_second"] > rendering["render_frames_per_second"] > 0
-    assert rendering["resident_mib"] > 0 and len(rendering["rounds"]["draw"]) == 1
+    stages = ("render", "ask", "lay_out", "draw", "estimate", "write", "read", "opencv_on_one_core")
+    for stage in stages:
+        rate, time = rendering[f"{stage}_frames_per_second"], rendering[f"{stage}_microseconds_per_frame"]
+        assert rate > 0 and abs(rate * time / 1e6 - 1) < 1e-9 and len(rendering["rounds"][stage]) == 1
+    assert rendering["lay_out_frames_per_second"] > rendering["render_frames_per_second"]
+    assert rendering["resident_mib"] > 0 and 100 < rendering["operations"] < 2000
     assert step["render_share"] == step["render_seconds"] / step["step_seconds"]
     assert "render_share" in told and found["machine"]["device"] == "cpu"
