@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from shards.atomic import atomic_file, sync_folder, write_atomically
+from shards.atomic import atomic_file, naming, sync_folder, write_atomically
 from shards.errors import ConflictError
 from shards.format import WORKSPACE, shard_path
 from shards.index import SCHEMA, IndexEntry, entries_to_batch
@@ -171,7 +171,8 @@ class ProgressBoard:
     def __init__(self, path: Path, num_shards: int) -> None:
         size = 8 * (num_shards + 1)
         if not path.exists() or path.stat().st_size != size:
-            path.write_bytes(bytes(size))
+            with naming(path):
+                path.write_bytes(bytes(size))
         self._slots = np.memmap(path, np.int64, "r+")
 
     def clear(self) -> None:

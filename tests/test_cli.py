@@ -1,7 +1,10 @@
 """Every command: an example in its help, and one clear line with the right exit status on a wrong call."""
 
+import resource
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -80,3 +83,34 @@ def test_a_misspelt_recipe_key_is_answered_with_the_right_one(capfd: pytest.Capt
 def test_the_command_exits_with_the_status() -> None:
     assert call("--help").returncode == 0
     assert call("nonsense").returncode == 2
+
+
+@contextmanager
+def no_room_beyond(num_bytes: int) -> Iterator[None]:
+    """Lets no file grow beyond a size, which the system reports as it does a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_where_there_is_no_room_the_message_names_the_file_and_the_same_command_continues(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def make(folder: str) -> list[str]:
+        sources = ["--objects", "builtin", "--backgrounds", "builtin"]
+        return ["synth", "--n", "2", "--size", "96x128", "--workers", "1", *sources, "--out", str(tmp_path / folder)]
+
+    with no_room_beyond(20_000):
+        assert run(make("cut")) == 1
+    last = capfd.readouterr().err.strip().splitlines()[-1]
+    assert str(tmp_path / "cut" / "synthvos-000000.tar") in last
+    assert "the same command continues" in last
+    assert run(make("cut")) == run(make("whole")) == 0
+    files = [
+        sorted(path.relative_to(tmp_path / name) for path in (tmp_path / name).rglob("*")) for name in ("cut", "whole")
+    ]
+    assert files[0] == files[1]
+    assert all((tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes() for name in files[0])

@@ -6,6 +6,7 @@ from typing import Any
 
 import typer
 
+from shards.atomic import FULL
 from shards.errors import VosDataError
 
 # The base of every wrong call that the parser finds; typer exports only its subclasses.
@@ -77,5 +78,7 @@ def run(arguments: list[str]) -> int:
         sys.stderr.close()
         return 1
     except OSError as error:
-        print(f"vosdata: {error.strerror or error}: {error.filename or ''}".rstrip(": "), file=sys.stderr)
+        what_to_do = "; make room, then the same command continues" if error.errno in FULL else ""
+        where = f": {error.filename}" if error.filename else ""
+        print(f"vosdata: {error.strerror or error}{where}{what_to_do}", file=sys.stderr)
         return 1

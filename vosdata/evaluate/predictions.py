@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from shards.atomic import naming
 from shards.errors import BadFileError, ScoreError
 from shards.masks import decode_mask, encode_mask
 from vosdata.evaluate.truth import AnnotatedVideo
@@ -114,5 +115,6 @@ def write_prediction(folder: Path, frame_number: int, mask: Mask) -> Path:
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{frame_number:05d}.png"
-    path.write_bytes(encode_mask(mask))
+    with naming(path):
+        path.write_bytes(encode_mask(mask))
     return path

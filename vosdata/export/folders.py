@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from shards.atomic import write_atomically
+from shards.atomic import naming, write_atomically
 from shards.codec import image_suffix
 from shards.errors import DatasetError
 from shards.index import IndexEntry
@@ -64,10 +64,11 @@ class SequenceFolders:
         images, masks = _fresh(workspace / "images"), _fresh(workspace / "masks")
         for frame, number in enumerate(entry.frame_numbers.tolist()):
             image = self.shard_set.image_bytes(self.position, frame, entry)
-            (images / f"{number:05d}.{image_suffix(image)}").write_bytes(image)
             mask = mask_file(self.shard_set, self.position, frame)
-            if mask is not None:
-                (masks / f"{number:05d}.png").write_bytes(mask)
+            with naming(out):
+                (images / f"{number:05d}.{image_suffix(image)}").write_bytes(image)
+                if mask is not None:
+                    (masks / f"{number:05d}.png").write_bytes(mask)
         if entry.annotated.any():
             _move(masks, out / self.mask_dir)
         _move(images, out / self.image_dir)
