@@ -14,6 +14,8 @@ from shards.remote.location import is_url
 SHARD_FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*\.tar")
 """File names that shards may have; the writer's own are a part of these (:func:`shards.format.shard_name`)."""
 
+_MAKERS = "make one with vosdata synth or vosdata shard"
+
 
 @dataclass(frozen=True, slots=True)
 class ShardInfo:
@@ -124,4 +126,5 @@ def _why_none(folder: Path) -> str:
         return f"{folder} is a file; expected the folder of a shard set"
     if (folder / WORKSPACE).is_dir():
         return f"{folder} is an incomplete shard set (no {DATASET_FILE} yet); run the command that makes it again"
-    return f"{folder} is no shard set: it has no {DATASET_FILE}; make one with vosdata synth or vosdata shard"
+    remedy = "vosdata index makes it from the tars here" if any(folder.glob("*.tar")) else _MAKERS
+    return f"{folder} is no shard set: it has no {DATASET_FILE}; {remedy}"

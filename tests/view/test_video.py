@@ -85,3 +85,10 @@ def test_a_video_without_frames_or_of_several_sizes_is_a_wrong_call(tmp_path: Pa
     with pytest.raises(ValueError, match="frames per second"):
         write_video(tmp_path / "still.mp4", frames(1), fps=0)
     assert not list(tmp_path.iterdir()), "nothing half-written stays"
+
+
+@needs_av
+def test_a_folder_that_nothing_can_be_written_into_is_named() -> None:
+    with pytest.raises(OSError) as caught:
+        write_video(Path("/proc/clip.mp4"), frames(2))
+    assert str(caught.value.filename).startswith("/proc/")

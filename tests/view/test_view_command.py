@@ -117,3 +117,14 @@ def test_fitting_keeps_proportions_and_fills_with_black() -> None:
 def test_looking_at_things_needs_no_torch() -> None:
     code = "import sys, vosdata.view.drawn, vosdata.view.page, vosdata.view.video; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_folder_of_shard_sets_is_answered_with_one_of_them(tiny_sets: dict[str, Path]) -> None:
+    parent = tiny_sets["alpha"].parent
+    with pytest.raises(DatasetError, match=rf"holds {len(tiny_sets)} shard sets; look at one of them.*alpha"):
+        open_drawn(parent)
+
+
+def test_a_file_is_not_said_to_be_missing(tiny_sets: dict[str, Path]) -> None:
+    with pytest.raises(DatasetError, match="is a file, expected a folder"):
+        open_drawn(tiny_sets["alpha"] / "dataset.json")

@@ -1,6 +1,7 @@
 """``vosdata inspect``: true facts about shard sets, records, datasets, checkpoints and single files."""
 
 import json
+import shutil
 import struct
 from pathlib import Path
 from typing import Any
@@ -155,3 +156,13 @@ def test_wrong_paths_are_one_clear_line(tmp_path: Path, capfd: pytest.CaptureFix
 def test_real_datasets_are_counted(real_data: Path, capfd: pytest.CaptureFixture[str]) -> None:
     names = {facts["name"] for facts in inspected(capfd, real_data / "davis")}
     assert {"davis2016", "davis2017"} <= names
+
+
+def test_shards_without_their_dataset_json_are_known_and_the_command_that_mends_them_is_named(
+    tiny_sets: dict[str, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(tiny_sets["alpha"], tmp_path / "alpha")
+    (tmp_path / "alpha" / "dataset.json").unlink()
+    assert "no dataset.json; vosdata index makes it from the tars" in refused(capfd, tmp_path / "alpha")
+    assert run(["index", str(tmp_path / "alpha")]) == 0
+    assert run(["verify", str(tmp_path / "alpha")]) == 0

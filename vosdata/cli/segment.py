@@ -1,5 +1,6 @@
 """``vosdata segment``: masks of a video from its first mask."""
 
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -26,7 +27,9 @@ def command(
             "masks whose file name is the frame number."
         ),
     ],
-    checkpoint: Annotated[Path, typer.Option(help="Checkpoint file, or run folder, of which the newest is taken.")],
+    checkpoint: Annotated[
+        Path, typer.Option(help="Checkpoint file, or run folder: its best checkpoint, else its last.")
+    ],
     out: Annotated[Path | None, typer.Option(help="Output folder [default: segmented/<name of the video>].")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda where there is one.")] = "auto",
     precision: Annotated[
@@ -43,7 +46,7 @@ def command(
       vosdata segment holiday.mp4 --mask first.png --checkpoint runs/agame_finetune
     """
     from vosdata.ahead import ahead
-    from vosdata.checkpoint import load_model
+    from vosdata.checkpoint import chosen_checkpoint, load_model
     from vosdata.cli.progress import show_progress
     from vosdata.frames import open_frames
     from vosdata.given import GivenMaskFiles
@@ -55,8 +58,11 @@ def command(
     masks = GivenMaskFiles(mask, source.first_number)
     first = next(iter(source))
     masks.check_size(first.rgb.shape[0], first.rgb.shape[1])
+    path, reason = chosen_checkpoint(checkpoint)
     device = pick_device(device)
-    model, _ = load_model(checkpoint, device)
+    model, _ = load_model(path, device)
+    if reason:
+        print(f"checkpoint: {path}{reason}", file=sys.stderr)
     autocast = pick_precision(precision, device)
     folder = out or Path("segmented") / video.resolve().stem
     made_with = {"video": video.name, "masks": masks.digests(), "weights": weights_digest(model)}

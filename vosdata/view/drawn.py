@@ -103,11 +103,13 @@ def open_drawn(path: Path, split: str | None = None, frames_from: Path | None = 
         ValueError: frames were named although the path holds its own.
     """
     if not path.is_dir() and not is_url(path):
-        raise DatasetError(f"{path}: there is no such folder")
+        raise DatasetError(f"{path}: {'is a file, expected a folder' if path.exists() else 'there is no such folder'}")
     if is_shard_set(path) or find_datasets(path):
         if frames_from is not None:
             raise ValueError(f"{path} holds its own frames; take others only for a folder of predictions")
         return [DrawnVideo(video, video) for video in open_videos(path, split)]
+    if inside := [child.name for child in sorted(path.iterdir()) if is_shard_set(child)]:
+        raise DatasetError(f"{path} holds {len(inside)} shard sets; look at one of them, such as {path / inside[0]}")
     masks = [MaskFolder(path)] if numbered_files(path, (".png",)) else open_mask_folders(path, split)
     if frames_from is None:
         return [DrawnVideo(folder, None) for folder in masks]

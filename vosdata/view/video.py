@@ -46,6 +46,7 @@ def write_video(path: Path, frames: Iterable[Picture], fps: float = 24.0) -> Pat
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f".{target.name}.part")
     try:
+        part.touch()  # what is wrong with the folder is said with its path, which the encoder leaves out
         (_write_h264 if use_h264 else _write_webp)(part, chain([first], checked), fps)
         part.replace(target)
     finally:
