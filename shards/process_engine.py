@@ -83,10 +83,10 @@ class ProcessEngine:
         if self._workers == 1:
             return ThreadPoolExecutor(1, thread_name_prefix="make-shard")
         context = multiprocessing.get_context("spawn")
-        return ProcessPoolExecutor(min(self._workers, num_shards), mp_context=context, initializer=_start_worker)
+        return ProcessPoolExecutor(min(self._workers, num_shards), mp_context=context, initializer=start_worker)
 
 
-def _start_worker() -> None:
+def start_worker() -> None:
     """Leaves Ctrl-C to the parent, and dies with it: a pool's workers would otherwise wait for work forever."""
     keep_freed_memory()
     signal.signal(signal.SIGINT, signal.SIG_IGN)

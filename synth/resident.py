@@ -181,6 +181,13 @@ def send_together(arrays: Iterable[NDArray[Any]], device: torch.device) -> list[
     return unpack(pack(tensors, pinned=device.type == "cuda").to(device, non_blocking=True), tensors)
 
 
+def fetch(pixels: Tensor) -> NDArray[np.uint8]:
+    """Pixels from a device; from CUDA into pinned memory, which is fast and, once let go, is used again."""
+    if pixels.device.type != "cuda":
+        return pixels.numpy()
+    return torch.empty(pixels.shape, dtype=pixels.dtype, pin_memory=True).copy_(pixels).numpy()
+
+
 def pack(tensors: Sequence[Tensor], pinned: bool) -> Tensor:
     """The bytes of tensors one behind the other, ``uint8 (n,)``."""
     packed = torch.empty(sum(map(_num_bytes, tensors)), dtype=torch.uint8, pin_memory=pinned)

@@ -1,19 +1,23 @@
 """Shard sets drawn by the renderer for devices: the same scenes and masks, told apart from those of the CPU."""
 
+import os
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
 from shards.build import build_shard_set
 from shards.errors import ConflictError
+from shards.plan import Skipped
 from shards.reader import ShardSet
 from shards.verify import verify
 from synth.builtin import BuiltinBackgrounds, BuiltinObjects
 from synth.config import make_config
 from synth.generate import SynthPlan
 from synth.generate_device import DevicePlan
+from synth.sources import open_backgrounds, open_objects
 
 SIZE = (48, 80)
 NUM_VIDEOS = 10
@@ -64,6 +68,49 @@ def test_its_bytes_do_not_depend_on_how_far_an_earlier_call_came(folder: Path, t
     assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == {
         path.name: path.read_bytes() for path in stopped.iterdir() if path.is_file()
     }
+
+
+def test_its_bytes_do_not_depend_on_who_draws_the_scenes(folder: Path, tmp_path: Path) -> None:
+    plan = device_plan(drawers=2)
+    build_shard_set(plan, tmp_path / "drawn")
+    many = DevicePlan(plan.config, plan.objects, plan.backgrounds, 5000, 4, device="cpu").num_drawers
+    cores = len(os.sched_getaffinity(0))
+    assert (plan.num_drawers, device_plan().num_drawers, many) == (2, 0, cores if cores > 1 else 0)
+    assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == {
+        path.name: path.read_bytes() for path in (tmp_path / "drawn").iterdir() if path.is_file()
+    }
+
+
+def test_a_bad_file_is_reported_once_whoever_draws(tmp_path: Path) -> None:
+    for kind in ("objects", "backgrounds"):
+        (tmp_path / kind).mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(4):
+        picture = cv2.resize(rng.integers(0, 256, (6, 8, 3), np.uint8), (96, 72))
+        cv2.imwrite(str(tmp_path / "backgrounds" / f"{number}.jpg"), picture)
+        cv2.imwrite(str(tmp_path / "objects" / f"{number}.jpg"), picture)
+        mask = np.zeros((72, 96), np.uint8)
+        mask[20:50, 30:70] = 255
+        cv2.imwrite(str(tmp_path / "objects" / f"{number}.png"), mask)
+    plans = [
+        DevicePlan(
+            make_config({"size": SIZE, "num_frames": 2}),
+            open_objects(str(tmp_path / "objects")),
+            open_backgrounds(str(tmp_path / "backgrounds")),
+            12,
+            4,
+            device="cpu",
+            on_bad="skip",
+            drawers=drawers,
+        )
+        for drawers in (0, 1)
+    ]
+    damaged = tmp_path / "objects" / "1.jpg"
+    damaged.write_bytes(damaged.read_bytes()[:300])
+    found = [[one for shard in range(plan.num_shards) for one in plan.records(shard)] for plan in plans]
+    told = [[(one.name, one.reason) for one in records if isinstance(one, Skipped)] for records in found]
+    assert told[0] == told[1] and len(told[0]) >= 1
+    assert len(set(told[0])) == 1 and len(found[0]) - len(told[0]) == 12
 
 
 def test_a_folder_of_the_other_renderer_is_refused(folder: Path) -> None:
