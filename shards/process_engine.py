@@ -5,8 +5,10 @@ import os
 import pickle
 import signal
 import threading
+from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from functools import lru_cache
 from multiprocessing.connection import wait as wait_for_handles
 
@@ -61,7 +63,10 @@ class ProcessEngine:
         packed = pickle.dumps(job.plan) if self._workers > 1 else job.plan
         executor = self._executor(len(shards))
         try:
-            waiting = {executor.submit(_work, packed, shard, job.workspace, job.plan.num_shards) for shard in shards}
+            with _interrupts_held():
+                waiting = {
+                    executor.submit(_work, packed, shard, job.workspace, job.plan.num_shards) for shard in shards
+                }
             while waiting:
                 job.report()
                 done, waiting = wait(waiting, timeout=_POLL_SECONDS, return_when=FIRST_COMPLETED)
@@ -84,6 +89,16 @@ class ProcessEngine:
             return ThreadPoolExecutor(1, thread_name_prefix="make-shard")
         context = multiprocessing.get_context("spawn")
         return ProcessPoolExecutor(min(self._workers, num_shards), mp_context=context, initializer=start_worker)
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Lets Ctrl-C wait while workers are started: it would end those in which :func:`start_worker` has not run yet."""
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # what is started here starts with the same mask
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def start_worker() -> None:

@@ -1,5 +1,6 @@
 """Building: the same bytes whatever the workers and however often it was cut off; nothing foreign overwritten."""
 
+import os
 import random
 import signal
 import subprocess
@@ -25,9 +26,11 @@ def content(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-def start(folder: Path, workers: int, seconds_per_record: float = 0.03) -> subprocess.Popen:
+def start(
+    folder: Path, workers: int, seconds_per_record: float = 0.03, env: dict[str, str] | None = None
+) -> subprocess.Popen:
     command = [sys.executable, str(SCRIPT), str(folder), str(workers), str(seconds_per_record)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +114,19 @@ def test_ctrl_c_leaves_a_set_that_the_same_command_completes(tmp_path: Path, unb
         ShardSet(folder)
     assert start(folder, 1, 0.0).communicate(timeout=60)[1] == ""
     assert content(folder) == unbroken
+
+
+def test_ctrl_c_while_workers_are_only_starting_ends_none_of_them(tmp_path: Path, unbroken: dict[str, bytes]) -> None:
+    interrupt_at_start = (
+        "import os, signal, sys\n"
+        "if '--multiprocessing-fork' in sys.orig_argv:\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+    )
+    (tmp_path / "sitecustomize.py").write_text(interrupt_at_start)
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    process = start(tmp_path / "toy", 2, 0.0, env={**os.environ, "PYTHONPATH": path})
+    assert process.communicate(timeout=60)[1] == ""
+    assert content(tmp_path / "toy") == unbroken
 
 
 def test_running_again_does_nothing(tmp_path: Path) -> None:

@@ -31,8 +31,8 @@ def command(
 
     parquet: one row per sequence. hf: the same with a dataset card, ready for load_dataset and the Hub. davis and
     youtube-vos: folders as published, which vosdata shard reads back. webdataset: tars with one sample per frame (shard
-    sets themselves have one per sequence). shards: reads parquet, hf and webdataset back, to the same bytes.
-    Running the command again continues what was cut off.
+    sets themselves have one per sequence). shards: reads parquet, hf and webdataset back, to the same tars byte for
+    byte. Running the command again continues what was cut off.
 
     \b
     Example:
