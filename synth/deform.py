@@ -74,22 +74,21 @@ class Bend:
                 break
         return at
 
-    def lookup(self, to_picture: Maps, boxes: Sequence[Box], scale: NDArray[np.float64], pad: int) -> "Lookup":
+    def lookup(self, to_picture: Maps, boxes: NDArray[np.int64], scale: NDArray[np.float64], pad: int) -> "Lookup":
         """Where the pixels of a box in each of the T frames look the picture up.
 
         Args:
             to_picture: ``float64 (T, 2, 3)``, frame to picture, without the bend.
-            boxes: T of x0, y0, x1, y1 in pixels of the frame; may be empty.
+            boxes: ``int64 (T, 4)``: x0, y0, x1, y1 in pixels of the frame; may be empty.
             scale: ``float64 (2,)``: pixels of the level that is looked up per pixel of the picture, along x and y.
             pad: pixels that the level was padded with on each side.
         """
-        corners = np.array(boxes)
-        sizes = np.maximum(corners[:, 2:] - corners[:, :2], 0)
+        sizes = np.maximum(boxes[:, 2:] - boxes[:, :2], 0)
         width, height = sizes.max(axis=0).tolist()
         waves = len(self._frequency)
         # Functions of x and of y for all frames at once, as long as the longest box.
-        across = corners[:, :1] + (np.arange(width) + 0.5)  # (T, width)
-        down = corners[:, 1:2] + (np.arange(height) + 0.5)
+        across = boxes[:, :1] + (np.arange(width) + 0.5)  # (T, width)
+        down = boxes[:, 1:2] + (np.arange(height) + 0.5)
         cycles = self._turns @ to_picture  # (T, K, 3), in radians
         angles: NDArray[np.floating[Any]] = np.empty((len(boxes), waves, width + height))
         np.multiply(cycles[..., :1], across[:, None], out=angles[..., :width])
@@ -101,13 +100,13 @@ class Bend:
         rows[..., 0], rows[..., 1] = 1.0, down
         rows[..., 2 : 2 + waves] = cosines[..., width:].swapaxes(1, 2)
         rows[..., 2 + waves :] = sines[..., width:].swapaxes(1, 2)
-        amplitude = (self._amplitude * scale).astype(np.float32)[:, None]  # (K, 1, 2)
-        scaled = (to_picture * scale[:, None])[:, None]  # (T, 1, 2, 3)
-        columns = np.empty((len(boxes), 2 + 2 * waves, width, 2), np.float32)
-        columns[:, 0] = scaled[..., 0] * across[..., None] + (scaled[..., 2] + (pad - 0.5))
-        columns[:, 1] = scaled[..., 1]
-        np.multiply(sines[..., :width, None], amplitude, out=columns[:, 2 : 2 + waves])
-        np.multiply(cosines[..., :width, None], amplitude, out=columns[:, 2 + waves :])
+        amplitude = (self._amplitude * scale).astype(np.float32)[..., None]  # (K, 2, 1)
+        scaled = (to_picture * scale[:, None])[..., None]  # (T, 2, 3, 1)
+        columns = np.empty((len(boxes), 2 + 2 * waves, 2, width), np.float32)
+        columns[:, 0] = scaled[:, :, 0] * across[:, None] + (scaled[:, :, 2] + (pad - 0.5))
+        columns[:, 1] = scaled[:, :, 1]
+        np.multiply(sines[:, :, None, :width], amplitude, out=columns[:, 2 : 2 + waves])
+        np.multiply(cosines[:, :, None, :width], amplitude, out=columns[:, 2 + waves :])
         return Lookup(rows, columns, sizes)
 
 
@@ -119,22 +118,22 @@ class Lookup:
     """``float32 (T, H, J)``."""
 
     columns: NDArray[np.float32]
-    """``float32 (T, J, W, 2)``, for x and y."""
+    """``float32 (T, J, 2, W)``, for x and y."""
 
     sizes: NDArray[np.int64]
     """``int64 (T, 2)``: width and height of each box."""
 
-    def at(self, t: int) -> NDArray[np.float32]:
+    def at(self, t: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """The places of a box's pixels, as ``cv2.remap`` wants them.
 
         Returns:
-            ``float32 (h, w, 2)``: x and y in pixels of the level, whose centres are integers.
+            Two times ``float32 (h, w)``: x and y in pixels of the level, whose centres are integers.
         """
         width, height = self.sizes[t].tolist()
-        columns = self.columns[t, :, :width].reshape(-1, 2 * width)
+        columns = self.columns[t, :, :, :width].reshape(-1, 2 * width)
         # Not numpy's product, which starts threads for large boxes: there is a process for every core already.
         places: NDArray[np.float32] = cv2.gemm(self.rows[t, :height], columns, 1.0, None, 0.0)
-        return places.reshape(height, width, 2)
+        return places[:, :width], places[:, width:]
 
 
 def bends(waves: Sequence[Wave]) -> bool:

@@ -6,6 +6,7 @@ warped into a larger box first; that box may lie outside the frame, so that bord
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -41,10 +42,18 @@ class Exposure:
         """T times of the frames; with a shutter, T of opening and T of closing follow."""
 
     def ways(self, places: Vectors) -> Vectors:
-        """Way of something during each exposure, as if none were cut short, from its places at the moments."""
+        """Ways of things during each exposure, as if none were cut short, from their places at the moments.
+
+        Args:
+            places: ``float64 (..., 3 T or T, 2)``.
+
+        Returns:
+            ``float64 (..., T, 2)``.
+        """
+        num_frames = self.num_frames
         if not self._length:
-            return np.zeros((self.num_frames, 2))
-        opened, closed = places[self.num_frames : 2 * self.num_frames], places[2 * self.num_frames :]
+            return np.zeros((*places.shape[:-2], num_frames, 2))
+        opened, closed = places[..., num_frames : 2 * num_frames, :], places[..., 2 * num_frames :, :]
         ways: Vectors = (closed - opened) * (self._length / self._lasted)[:, None]
         return ways
 
@@ -85,9 +94,9 @@ def _shifted(picture: NDArray[np.uint8], x: int, y: int) -> NDArray[np.uint8]:
     return picture[max(0, y) : height + min(0, y), max(0, x) : width + min(0, x)]
 
 
-def make_smear(way: NDArray[np.float64]) -> Smear:
-    """The smear along ``way``, ``float64 (2,)``; none when it is shorter than a pixel."""
-    way_x, way_y = way.tolist()
+def make_smear(way: Sequence[float] | NDArray[np.float64]) -> Smear:
+    """The smear along ``way``, x and y; none when it is shorter than a pixel."""
+    way_x, way_y = way
     length = math.hypot(way_x, way_y)
     if length < 1:
         return SHARP

@@ -1,6 +1,7 @@
 """What is drawn of a scene, and where: the pictures made ready once, and their places in every frame."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -20,7 +21,7 @@ from synth.appearance import (
 )
 from synth.bank import Sprite, level_for
 from synth.deform import Bend, Box, Lookup, Points, bends
-from synth.exposure import Exposure, Smear, make_smear
+from synth.exposure import SHARP, Exposure, Smear, make_smear
 from synth.geometry import Maps, apply, background_map, between_pixel_centres, compose, invert, object_maps
 from synth.motion import Moments
 from synth.scene import Scene, SceneObject
@@ -68,7 +69,7 @@ class Warp:
         if self.lookup is None:
             cv2.warpAffine(pixels, self.to_wide[t], shape[1::-1], out, cv2.INTER_LINEAR, borderValue=(outside,))
         else:
-            cv2.remap(pixels, self.lookup.at(t), None, cv2.INTER_LINEAR, out)
+            cv2.remap(pixels, *self.lookup.at(t), cv2.INTER_LINEAR, out)
         return out
 
 
@@ -151,44 +152,121 @@ def place_background(scene: Scene, sprite: Sprite, size: Size, camera: Maps, exp
         focus = focus_for(sprite, level, scale, item.defocus * math.hypot(*size))
         pixels = blurred_backdrop(sprite.level(level + focus.levels), focus.sigma)
     ways = exposure.camera_ways(camera, size)
-    smears = tuple(make_smear(way) for way in ways)
-    wide = _wide(((0, 0, size[1], size[0]),) * exposure.num_frames, smears)
-    to_wide = _into(wide, _picture_maps(picture_of(pixels, sprite), to_frame))
-    return Backdrop(pixels, wide, to_wide, to_frame, ways, smears)
+    smears = tuple(map(make_smear, ways.tolist()))
+    wide = np.array([0, 0, size[1], size[0]]) + np.array([smear.before for smear in smears])
+    picture = picture_of(pixels, sprite)
+    to_wide = _into(wide, _picture_maps(to_frame, picture.scale, np.array(picture.pad)))
+    return Backdrop(pixels, _box_tuples(wide), to_wide, to_frame, ways, smears)
 
 
-def place_object(
-    scene: Scene, item: SceneObject, sprite: Sprite, size: Size, camera: Maps, exposure: Exposure, moments: Moments
-) -> Layer:
-    """Makes an object ready; arguments as :func:`place_background`, and the T times of the frames.
+def place_objects(
+    scene: Scene, sprites: Sequence[Sprite], size: Size, camera: Maps, exposure: Exposure, moments: Moments
+) -> list[Layer]:
+    """Makes all objects ready; other arguments as :func:`place_background`, and the T times of the frames.
 
-    Its pictures are chosen by its largest size, so they are the same at any number of frames.
+    The pictures of an object are chosen by its largest size, so they are the same at any number of frames.
     """
-    maps = compose(camera, object_maps(item, exposure.moments, sprite.size, size))
-    to_frame = maps[: exposure.num_frames]
-    ways = exposure.ways(apply(maps, np.array([[sprite.size[1] / 2, sprite.size[0] / 2]]))[:, 0])
-    smears = tuple(make_smear(way) for way in ways)
+    pairs = tuple(zip(scene.objects, sprites, strict=True))
+    maps = compose(camera, np.stack([object_maps(item, exposure.moments, sprite.size, size) for item, sprite in pairs]))
+    to_frame = maps[:, : exposure.num_frames]
+    middles = np.array([[[sprite.size[1] / 2, sprite.size[0] / 2]] for sprite in sprites])
+    ways = exposure.ways(apply(maps, middles[:, None])[..., 0, :])
+    drawings = [
+        _draw(scene, item, sprite, size, maps, tuple(map(make_smear, way)), moments)
+        for (item, sprite), maps, way in zip(pairs, to_frame, ways.tolist(), strict=True)
+    ]
+    warps = iter(_place([drawn for kinds in drawings for drawn in kinds if drawn is not None], size))
+    return [
+        Layer(
+            item=item,
+            sprite=sprite,
+            to_frame=maps,
+            colours=next(warps),
+            outline=next(warps) if outline else None,
+            shadow=next(warps) if shadow else None,
+            ways=way,
+            smears=colours.smears,
+            gains=tuple(brightness_gains(item, moments).tolist()),
+        )
+        for (item, sprite), maps, way, (colours, outline, shadow) in zip(pairs, to_frame, ways, drawings, strict=True)
+    ]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Drawing:
+    """A picture of an object, before it is known which pixels of the frames it falls on."""
+
+    picture: Picture
+
+    sprite: Sprite
+    """What it was made of."""
+
+    to_frame: Maps
+    """``float64 (T, 2, 3)``: pixels of the sprite to the frame's, without the bend."""
+
+    smears: tuple[Smear, ...]
+    """T smears."""
+
+    bend: Bend | None
+    """What bends it."""
+
+
+def _draw(
+    scene: Scene,
+    item: SceneObject,
+    sprite: Sprite,
+    size: Size,
+    to_frame: Maps,
+    smears: tuple[Smear, ...],
+    moments: Moments,
+) -> tuple[_Drawing, _Drawing | None, _Drawing | None]:
+    """The pictures that are drawn of an object: colours, outline and shadow as a :class:`Layer` has them."""
     scale = _scale(max(item.size), scene, sprite, size)
     level = level_for(scale)
     sharp = sprite.level(level)
-    picture, outline = picture_of(tinted(sharp, item), sprite), None
+    sharps = (SHARP,) * len(smears)
+    picture, outline, shadow = picture_of(tinted(sharp, item), sprite), None, None
     bend = Bend(item.waves, moments, sprite.size) if bends(item.waves) else None
     if item.defocus > 0:
         focus = focus_for(sprite, level, scale, item.defocus * math.hypot(*size))
         pixels, pad = blurred(tinted(sprite.level(level + focus.levels), item), focus.sigma)
-        outline = _bent_warp(picture_of(cv2.extractChannel(sharp, 3), sprite), sprite, to_frame, bend, size, None)
         picture = picture_of(pixels, sprite, pad)
-    return Layer(
-        item=item,
-        sprite=sprite,
-        to_frame=to_frame,
-        colours=_bent_warp(picture, sprite, to_frame, bend, size, smears),
-        outline=outline,
-        shadow=_place_shadow(scene, item, sprite, level, to_frame, size, moments) if scene.shadow.strength else None,
-        ways=ways,
-        smears=smears,
-        gains=tuple(brightness_gains(item, moments).tolist()),
+        outline = _Drawing(picture_of(cv2.extractChannel(sharp, 3), sprite), sprite, to_frame, sharps, bend)
+    if scene.shadow.strength:  # that of its rigid shape
+        on_screen = moments.values(item.size) * moments.values(scene.camera.zoom) * math.hypot(*size)
+        moved = to_frame.copy()
+        moved[..., 2] += on_screen[:, None] * np.array([scene.shadow.x, scene.shadow.y])
+        shadow = _Drawing(shadow_of(sprite, level, scene.shadow), sprite, moved, sharps, None)
+    return _Drawing(picture, sprite, to_frame, smears, bend), outline, shadow
+
+
+def _place(drawings: Sequence[_Drawing], size: Size) -> list[Warp]:
+    """Places D pictures in all T frames; all at once, because calling NumPy costs more than the arithmetic here."""
+    maps = np.stack([drawn.to_frame for drawn in drawings])
+    scales, pads = (np.array([getattr(drawn.picture, name) for drawn in drawings]) for name in ("scale", "pad"))
+    reach = np.array([(0.0, 0.0) if drawn.bend is None else drawn.bend.reach for drawn in drawings])
+    smeared, before = (
+        np.array([[getattr(smear, name) for smear in drawn.smears] for drawn in drawings])
+        for name in ("reach", "before")
     )
+    margin = pads[:, None] / scales + reach
+    low, high = _spread(maps, np.stack([_corners_of(drawn.sprite.size) for drawn in drawings]), margin)
+    # Most cutouts fill little of their picture's corners. Bilinear sampling and the level's coarser pixels reach
+    # farther than the hull by 1.5 of these pixels at most.
+    tight_low, tight_high = _spread(
+        maps, _same_length([drawn.sprite.hull for drawn in drawings]), margin + 1.5 / scales
+    )
+    boxes = np.concatenate([np.maximum(low, tight_low), np.minimum(high, tight_high)], axis=-1) + smeared
+    boxes = np.clip(boxes, 0, np.array([size[1], size[0], size[1], size[0]]))
+    wide = boxes + before
+    to_wide = _into(wide, _picture_maps(maps, scales[:, None], pads[:, None]))
+    back = invert(maps)
+    warps = []
+    for number, drawn in enumerate(drawings):
+        picture, into, bend = drawn.picture, wide[number], drawn.bend
+        lookup = None if bend is None else bend.lookup(back[number], into, picture.scale, picture.pad)
+        warps.append(Warp(picture, _box_tuples(boxes[number]), _box_tuples(into), to_wide[number], lookup))
+    return warps
 
 
 def _scale(largest: float, scene: Scene, sprite: Sprite, size: Size) -> float:
@@ -196,72 +274,23 @@ def _scale(largest: float, scene: Scene, sprite: Sprite, size: Size) -> float:
     return largest * max(scene.camera.zoom) * math.hypot(*size) / math.hypot(*sprite.size)
 
 
-def _bent_warp(
-    picture: Picture, sprite: Sprite, to_frame: Maps, bend: Bend | None, size: Size, smears: tuple[Smear, ...] | None
-) -> Warp:
-    """Places a picture that may be bent and smeared."""
-    reach = np.zeros(2) if bend is None else bend.reach
-    boxes = _boxes(picture, sprite, to_frame, size, reach, smears)
-    wide = boxes if smears is None else _wide(boxes, smears)
-    lookup = None if bend is None else bend.lookup(invert(to_frame), wide, picture.scale, picture.pad)
-    return Warp(picture, boxes, wide, _into(wide, _picture_maps(picture, to_frame)), lookup)
+def _box_tuples(boxes: NDArray[np.int64]) -> tuple[Box, ...]:
+    return tuple((x0, y0, x1, y1) for x0, y0, x1, y1 in boxes.tolist())
 
 
-def _place_shadow(
-    scene: Scene, item: SceneObject, sprite: Sprite, level: int, to_frame: Maps, size: Size, moments: Moments
-) -> Warp:
-    """Places the shadow of an object, which is that of its rigid shape."""
-    picture = shadow_of(sprite, level, scene.shadow)
-    on_screen = moments.values(item.size) * moments.values(scene.camera.zoom) * math.hypot(*size)
-    moved = to_frame.copy()
-    moved[..., 2] += on_screen[:, None] * np.array([scene.shadow.x, scene.shadow.y])
-    boxes = _boxes(picture, sprite, moved, size, np.zeros(2), None)
-    return Warp(picture, boxes, boxes, _into(boxes, _picture_maps(picture, moved)))
-
-
-def _wide(boxes: tuple[Box, ...], smears: tuple[Smear, ...]) -> tuple[Box, ...]:
-    """Boxes with all that their smeared pixels are made of."""
-    befores = (smear.before for smear in smears)
-    return tuple(
-        (box[0] + x0, box[1] + y0, box[2] + x1, box[3] + y1)
-        for box, (x0, y0, x1, y1) in zip(boxes, befores, strict=True)
-    )
-
-
-def _into(boxes: tuple[Box, ...], maps: Maps) -> Maps:
-    """Maps to the frame turned into maps to boxes of it."""
+def _into(boxes: NDArray[np.int64], maps: Maps) -> Maps:
+    """Maps to the frame turned into maps to boxes ``(..., 4)`` of it."""
     moved = maps.copy()
-    moved[..., 2] -= np.array(boxes)[:, :2]
+    moved[..., 2] -= boxes[..., :2]
     return moved
 
 
-def _picture_maps(picture: Picture, to_frame: Maps) -> Maps:
-    """Maps of a whole picture turned into maps of the pixels drawn instead of it, between pixel centres."""
+def _picture_maps(to_frame: Maps, scale: NDArray[np.float64], pad: NDArray[np.int64]) -> Maps:
+    """Maps of whole pictures turned into maps of the pixels drawn instead of them, between pixel centres."""
     maps = to_frame.copy()
-    maps[..., :2] /= picture.scale
-    maps[..., 2] -= picture.pad * maps[..., :2].sum(axis=-1)
+    maps[..., :2] /= scale[..., None, :]
+    maps[..., 2] -= pad[..., None] * maps[..., :2].sum(axis=-1)
     return between_pixel_centres(maps)
-
-
-def _boxes(
-    picture: Picture,
-    sprite: Sprite,
-    to_frame: Maps,
-    size: Size,
-    reach: NDArray[np.float64],
-    smears: tuple[Smear, ...] | None,
-) -> tuple[Box, ...]:
-    """Boxes of a picture in every frame, clipped to the frame; ``reach``: pixels by which it may be bent along x, y."""
-    margin = picture.pad / picture.scale + reach
-    low, high = _spread(to_frame, _corners_of(sprite.size), margin)
-    # Most cutouts fill little of their picture's corners. Bilinear sampling and the level's coarser pixels reach
-    # farther than the hull by 1.5 of these pixels at most.
-    tight_low, tight_high = _spread(to_frame, sprite.hull, margin + 1.5 / picture.scale)
-    boxes = np.concatenate([np.maximum(low, tight_low), np.minimum(high, tight_high)], axis=1)
-    if smears is not None:
-        boxes += np.array([smear.reach for smear in smears])
-    clipped = np.clip(boxes, 0, np.array([size[1], size[0], size[1], size[0]]))
-    return tuple((x0, y0, x1, y1) for x0, y0, x1, y1 in clipped.tolist())
 
 
 def _corners_of(size: Size) -> Points:
@@ -269,9 +298,28 @@ def _corners_of(size: Size) -> Points:
     return np.array([[0.0, 0.0], [width, 0.0], [0.0, height], [width, height]])
 
 
+def _same_length(shapes: Sequence[Points]) -> Points:
+    """D shapes as ``float64 (D, Q, 2)``: the first corner of the shorter ones is there more than once."""
+    longest = max(map(len, shapes))
+    corners = np.empty((len(shapes), longest, 2))
+    for row, shape in zip(corners, shapes, strict=True):
+        row[: len(shape)], row[len(shape) :] = shape, shape[0]
+    return corners
+
+
 def _spread(maps: Maps, corners: Points, margin: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Corners ``(T, 2)`` of the boxes around a convex shape that is grown by ``margin`` along x and y."""
-    moved = apply(maps, corners)  # (T, Q, 2)
-    grown = np.abs(maps[..., :2]) @ margin
-    low, high = np.floor(moved.min(axis=1) - grown), np.ceil(moved.max(axis=1) + grown)
+    """Corners of the boxes around convex shapes that are grown along x and y.
+
+    Args:
+        maps: ``float64 (D, T, 2, 3)``.
+        corners: ``float64 (D, Q, 2)``.
+        margin: ``float64 (D, 2)``.
+
+    Returns:
+        Two times ``int64 (D, T, 2)``.
+    """
+    moved = maps[..., :2] @ corners.swapaxes(1, 2)[:, None]  # (D, T, 2, Q)
+    grown = (np.abs(maps[..., :2]) @ margin[:, None, :, None])[..., 0]
+    low = np.floor(moved.min(axis=-1) + maps[..., 2] - grown)
+    high = np.ceil(moved.max(axis=-1) + maps[..., 2] + grown)
     return low.astype(np.int64), high.astype(np.int64)

@@ -27,7 +27,7 @@ from synth.exposure import Exposure
 from synth.geometry import Maps, camera_maps
 from synth.motion import frame_moments
 from synth.pipelines import NO_PIPELINES, Pipelines
-from synth.placement import Backdrop, Layer, Warp, place_background, place_object
+from synth.placement import Backdrop, Layer, Warp, place_background, place_objects
 from synth.scene import Scene
 from synth.types import BackgroundSource, ObjectSource
 
@@ -181,10 +181,8 @@ class Renderer:
         coordinates = scene.seed, scene.index
         background = self.pipelines.background(self.bank.scene_backdrop(scene.background), *coordinates)
         backdrop = place_background(scene, background, self.size, camera, exposure)
-        layers = []
-        for item in scene.objects:
-            sprite = self.pipelines.cutout(self.bank.scene_cutout(item), *coordinates, item.id)
-            layers.append(place_object(scene, item, sprite, self.size, camera, exposure, self.moments))
+        sprites = [self.pipelines.cutout(self.bank.scene_cutout(item), *coordinates, item.id) for item in scene.objects]
+        layers = place_objects(scene, sprites, self.size, camera, exposure, self.moments)
         return backdrop, layers, camera[: len(self.moments)]
 
     def _draw_background(self, backdrop: Backdrop, t: int) -> None:

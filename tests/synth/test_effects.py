@@ -283,11 +283,11 @@ def test_a_bend_is_undone_exactly_and_reaches_no_farther_than_said(bent: list[Wa
 def test_the_table_of_a_bend_is_the_bend_of_every_pixel(bent: list[Wave], t: int) -> None:
     bend = Bend(bent, frame_moments(5), (120, 200))
     to_picture = np.array([[0.9, 0.4, -20.0], [-0.4, 0.9, 35.0]])
-    boxes = [(-5, 10, 300, 180) if number == t else (0, 0, 20, 250) for number in range(5)]
-    found = bend.lookup(np.stack([to_picture] * 5), boxes, np.array([0.5, 0.7]), 3).at(t)
-    assert found.shape == (170, 305, 2)
+    boxes = np.array([(-5, 10, 300, 180) if number == t else (0, 0, 20, 250) for number in range(5)])
+    x, y = bend.lookup(np.stack([to_picture] * 5), boxes, np.array([0.5, 0.7]), 3).at(t)
+    assert x.shape == y.shape == (170, 305)
     rows, columns = np.mgrid[10:180:7, -5:300:5] + 0.5
-    x, y = found[::7, ::5, 0], found[::7, ::5, 1]
+    x, y = x[::7, ::5], y[::7, ::5]
     points = np.stack([columns.ravel(), rows.ravel()], axis=1) @ to_picture[:, :2].T + to_picture[:, 2]
     expected = bend.forward(points, t) * [0.5, 0.7] + 3 - 0.5
     np.testing.assert_allclose(np.stack([x.ravel(), y.ravel()], axis=1), expected, atol=2e-4)
