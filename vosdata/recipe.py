@@ -378,6 +378,12 @@ class RunRecipe(Section):
     Slower; an operation that has no such algorithm is an error. On a CPU runs repeat to the bit without it.
     """
 
+    cache_features: bool = False
+    """Whether the outputs of the backbone's frozen stages are kept in the cache folder, for every picture that is
+    trained on. On CPUs, and where no augmentation but ``data.flip`` changes the pictures. It pays where these stages
+    are most of the work: with ``model.train_from`` none, or narrow heads; see :mod:`vosdata.training.frozen_features`.
+    """
+
     compute_threads: PositiveInt | None = None
     """PyTorch's threads in each operation on the CPU; null leaves its choice. Tiny networks train fastest with 1."""
 

@@ -36,6 +36,7 @@ from vosdata.training.beginning import first_weights, shared_state
 from vosdata.training.computing import computing_as
 from vosdata.training.copying import BatchCopier
 from vosdata.training.data import find_data, open_stream, with_data
+from vosdata.training.frozen_features import FrozenFeatures, open_frozen_features
 from vosdata.training.history import History
 from vosdata.training.interruption import Interruption, noticing_interruption
 from vosdata.training.metrics_log import StepMetrics, Stopwatch
@@ -133,6 +134,7 @@ def train(
         if checkpoint is not None:
             run.go_on_from(checkpoint)
             tell(f"{out}: going on after step {run.step} of {run.schedule.last_step}")
+        run.frozen = open_frozen_features(recipe, network, training_data.weights, ranks.device, tell)
         log = (
             stack.enter_context(opened_log(out, recipe, run.step, ranks, training_data, tell))
             if ranks.is_main
@@ -170,6 +172,7 @@ class Run:
         self.schedule = Schedule(recipe.train, stream.epoch_size)
         self.augmentation = recipe.data.tensors.augmentation()
         self.backbone, self.held_out = backbone, held_out
+        self.frozen: FrozenFeatures | None = None
         self.step, self.history = 0, History()
         self.batches = _without_end(stream)
         self.counts = torch.zeros(len(COUNTERS), dtype=torch.int64, device=ranks.device)
@@ -293,8 +296,9 @@ class Run:
 
     def _learn(self, part: SnippetBatch, counts: list[int] | None, num_pixels: Tensor) -> LossSums:
         """Adds the gradient of a part of the batch; ``num_pixels`` is what the whole step counts, over all ranks."""
+        begun = None if self.frozen is None else self.frozen(part.frames)
         with torch.autocast(self.ranks.device.type, torch.bfloat16, enabled=self._half):
-            output = self.model(part.frames, part.masks[:, 0], counts)
+            output = self.model(part.frames, part.masks[:, 0], counts, begun)
         loss, sums = training_loss(
             output.log_probs, output.coarse_log_probs, part, self.recipe.loss, self.ranks, num_pixels
         )

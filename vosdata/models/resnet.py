@@ -4,6 +4,7 @@ Letters: N images, C channels, H and W of the picture. Source: He et al., "Deep 
 recognition", with the last stage's stride traded for dilation as in section 3.3 of the A-GAME paper.
 """
 
+from collections.abc import Iterator, Mapping
 from typing import Literal, NamedTuple
 
 import torch
@@ -16,6 +17,7 @@ StageName = Literal["stem", "layer1", "layer2", "layer3", "layer4", "none"]
 BatchNormMode = Literal["per_frame", "joint", "frozen"]
 
 STAGES: tuple[StageName, ...] = ("stem", "layer1", "layer2", "layer3", "layer4")
+_USED: tuple[StageName, ...] = ("layer1", "layer2", "layer4")  # those whose outputs are features
 _NUM_CLASSES = 1000
 
 
@@ -186,20 +188,47 @@ class ResNet(nn.Module):
                     module.eval()
         return self
 
-    def forward(self, pictures: Tensor, num_steps: int = 1) -> Features:
+    def forward(
+        self, pictures: Tensor, num_steps: int = 1, begun: Mapping[StageName, Tensor] | None = None
+    ) -> Features:
         """Extracts features.
 
         Args:
             pictures: float (N, 3, H, W), normalised; H and W multiples of 16.
             num_steps: how many consecutive time-steps the batch consists of; only matters for batch norm "per_frame".
+            begun: what :meth:`begin` gave for the pictures, which are then not looked at.
         """
-        groups = num_steps if self.batch_norm == "per_frame" else 1
-        x = self.bn1(self.conv1(pictures), groups).relu_()
-        x = nn.functional.max_pool2d(x, 3, 2, padding=1)
-        shallow = _run(self.layer1, x, groups)
-        middle = _run(self.layer2, shallow, groups)
-        deep = _run(self.layer4, _run(self.layer3, middle, groups), groups)
-        return Features(shallow, middle, deep)
+        outputs = dict(begun or {})
+        num_run = len(self.frozen_stages) if begun else 0
+        x = outputs[STAGES[num_run - 1]] if begun else pictures
+        for stage in STAGES[num_run:]:
+            x = self._run(stage, x, num_steps if self.batch_norm == "per_frame" else 1)
+            if stage in _USED:  # the others' memory is free for what follows
+                outputs[stage] = x
+        return Features(outputs["layer1"], outputs["layer2"], outputs["layer4"])
+
+    def begin(self, pictures: Tensor) -> dict[StageName, Tensor]:
+        """Runs the frozen stages alone, and gives those of their outputs that the rest needs, in order."""
+        outputs: dict[StageName, Tensor] = {}
+        for stage in self.frozen_stages:
+            pictures = self._run(stage, pictures, 1)
+            if stage in (*_USED, self.frozen_stages[-1]):
+                outputs[stage] = pictures
+        return outputs
+
+    def frozen_tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """Parameters and buffers of the frozen stages, with names."""
+        for stage in self.frozen_stages:
+            for number, module in enumerate(self._modules_of(stage)):
+                for name, tensor in module.state_dict().items():
+                    yield f"{stage}.{number}.{name}", tensor
+
+    def _run(self, stage: StageName, x: Tensor, num_groups: int) -> Tensor:
+        if stage == "stem":
+            return nn.functional.max_pool2d(self.bn1(self.conv1(x), num_groups).relu_(), 3, 2, padding=1)
+        for block in self.get_submodule(stage).children():
+            x = block(x, num_groups)
+        return x
 
 
 def _stage(
@@ -209,9 +238,3 @@ def _stage(
     first = block(in_channels, channels, stride, 1)
     rest = [block(channels * block.expansion, channels, 1, dilation) for _ in range(depth - 1)]
     return nn.Sequential(first, *rest)
-
-
-def _run(stage: nn.Sequential, x: Tensor, num_groups: int) -> Tensor:
-    for block in stage:
-        x = block(x, num_groups)
-    return x

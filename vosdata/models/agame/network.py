@@ -6,7 +6,7 @@ Letters: B snippets, T frames, N targets, M targets of the snippet that has most
 and w of the stride-16 map.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -18,7 +18,7 @@ from vosdata.models.agame.fusion import FusionModule
 from vosdata.models.agame.propagation import NoPropagation, PropagationModule
 from vosdata.models.agame.targets import Targets
 from vosdata.models.agame.upsampling import Laterals, UpsamplingModule, enlarge
-from vosdata.models.resnet import Features, ResNet
+from vosdata.models.resnet import Features, ResNet, StageName
 
 STRIDE = 16
 _VOID = 255
@@ -100,12 +100,13 @@ class AGAME(nn.Module):
                     nn.init.zeros_(module.bias)
         self.appearance.initialise(generator)
 
-    def encode(self, frames: Tensor, num_steps: int = 1) -> Features:
+    def encode(self, frames: Tensor, num_steps: int = 1, begun: Mapping[StageName, Tensor] | None = None) -> Features:
         """Runs the backbone on frames uint8 (N, 3, H, W), normalising them with ImageNet's mean and deviation.
 
         Args:
             frames: RGB; N = num_steps * B, time-major.
             num_steps: number of time-steps, for batch norm "per_frame".
+            begun: what :meth:`begin` gave for the frames, whose pixels are then not looked at.
 
         Raises:
             ValueError: H or W is not a multiple of 16.
@@ -113,9 +114,16 @@ class AGAME(nn.Module):
         height, width = frames.shape[-2:]
         if height % STRIDE or width % STRIDE:
             raise ValueError(f"frame height and width must be multiples of {STRIDE}, got {height}x{width}")
-        scale, shift = self.get_buffer("_scale"), self.get_buffer("_shift")
-        features: Features = self.backbone(torch.addcmul(shift, frames.to(scale.dtype), scale), num_steps)
+        features: Features = self.backbone(frames if begun else self._normalised(frames), num_steps, begun)
         return features
+
+    def begin(self, frames: Tensor) -> dict[StageName, Tensor]:
+        """Runs the frozen stages of the backbone alone on frames uint8 (N, 3, H, W)."""
+        return self.backbone.begin(self._normalised(frames))
+
+    def _normalised(self, frames: Tensor) -> Tensor:
+        scale, shift = self.get_buffer("_scale"), self.get_buffer("_shift")
+        return torch.addcmul(shift, frames.to(scale.dtype), scale)
 
     def start(self, appearance: Tensor, deep: Tensor, mask: Tensor) -> TargetState:
         """Begins with N targets from their first frame.
@@ -148,7 +156,13 @@ class AGAME(nn.Module):
         mixture = self.appearance.update(state.mixture, appearance, mask.flatten(2))
         return TargetState(mixture, state.reference, mask)
 
-    def forward(self, frames: Tensor, given: Tensor, counts: Sequence[int] | None = None) -> AGAMEOutput:
+    def forward(
+        self,
+        frames: Tensor,
+        given: Tensor,
+        counts: Sequence[int] | None = None,
+        begun: Mapping[StageName, Tensor] | None = None,
+    ) -> AGAMEOutput:
         """Segments one or several targets in each of B snippets from their masks in the first frame.
 
         The mask that is fed back is the coarse softmax, aggregated over the targets of a snippet, in training and
@@ -160,6 +174,7 @@ class AGAME(nn.Module):
             given: the targets in the first frame, (B, H, W): bool, or uint8 where void (255) counts as background. One
                 target is all that is not background; several are 1, 2, ...
             counts: how many targets each snippet has, B numbers; None for one each.
+            begun: what :meth:`begin` gave for the frames as (T*B, 3, H, W), time-major.
 
         Raises:
             ValueError: shapes do not fit.
@@ -175,7 +190,7 @@ class AGAME(nn.Module):
         if num_frames == 1:
             return AGAMEOutput(echo.transpose(0, 1), echo.transpose(0, 1))
         mask = two_channels(given if targets is None else targets.given(given), echo.dtype)  # (N, 2, H, W)
-        features = self.encode(frames.transpose(0, 1).flatten(0, 1), num_frames)
+        features = self.encode(frames.transpose(0, 1).flatten(0, 1), num_frames, begun)
         encodings, logits = self._recur(features.deep, pool(mask), num_frames, targets)
         # Frame 0 is given, so only the later ones need laterals. (T-1)*B pictures, time-major.
         laterals = self.upsampling.laterals(Features(*(level[num_snippets:] for level in features)))
