@@ -16,7 +16,10 @@ from shards.types import Record, StoredFrame
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
-# a law holds however busy the machine is
+# The networks of tests are so small that a second thread costs more than it does, and tests run beside each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A law holds however busy the machine is.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
 

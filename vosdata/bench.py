@@ -243,6 +243,8 @@ def _decode_rate(images: list[bytes], out: NDArray[np.uint8], seconds: float) ->
     ready.wait()
     before, start, cpu = sum(counts), time.perf_counter(), time.process_time()
     time.sleep(seconds)
+    while sum(counts) == before and workers[0].is_alive():  # a loaded machine may not come to a frame in that time
+        time.sleep(0.01)
     num_frames, elapsed, cpu = sum(counts) - before, time.perf_counter() - start, time.process_time() - cpu
     stop.set()
     for worker in workers:

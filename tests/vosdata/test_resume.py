@@ -25,20 +25,6 @@ from vosdata.checkpoint import list_checkpoints, load_checkpoint
 from vosdata.models.agame import AGAME
 from vosdata.training.metrics_log import read_lines, read_metrics
 
-TINY = """
-extends: smoke
-model:
-  backbone_width: 4
-  appearance_channels: 4
-  propagation_channels: 4
-  fusion_channels: 4
-  encoding_channels: 4
-  upsampling_channels: 4
-data: {frames: 3, size: 32x48, min_object_pixels: 4}
-train: {batch: 4, learning_rate: 3e-3, lr_decay: 0.5}
-run: {log_every: 1, compute_threads: 1}
-"""
-
 SMALL_STEPS = "train.learning_rate=3e-4"
 """Adam moves a weight whose gradient is all rounding by the whole learning rate; what is compared must not drift."""
 
@@ -64,11 +50,12 @@ def servers() -> Iterator[Any]:
 
 
 @pytest.fixture
-def start(servers: Any, tmp_path: Path, tiny_sets: dict[str, Path]) -> Start:
+def start(servers: Any, tiny_recipe: Callable[..., Path], tiny_sets: dict[str, Path]) -> Start:
     """Function ``(run folder, ranks, settings)`` that starts a training as that many processes, as torchrun does."""
-    recipe = tmp_path / "tiny.yaml"
-    sets = ", ".join(f"{tiny_sets[name]}: 1" for name in ("alpha", "beta"))
-    recipe.write_text(TINY.replace("data: {", f"data: {{sets: {{{sets}}}, "))
+    recipe = tiny_recipe(
+        data={"sets": {str(tiny_sets[name]): 1 for name in ("alpha", "beta")}},
+        train={"batch": 4, "learning_rate": 3e-3, "lr_decay": 0.5},
+    )
 
     def begin(out: Path, num_ranks: int, *settings: str) -> list[BaseProcess]:
         arguments = ["train", str(recipe), f"--out={out}", "--device=cpu", *(f"--set={one}" for one in settings)]
