@@ -151,8 +151,8 @@ def test_several_objects_are_trained_apart_as_one_batch(
     seen: list[tuple[list[int], int]] = []
     forward = AGAME.forward
 
-    def spy(self: AGAME, frames: Tensor, given: Tensor, counts: list[int] | None = None) -> AGAMEOutput:
-        output = forward(self, frames, given, counts)
+    def spy(self: AGAME, frames: Tensor, given: Tensor, counts: list[int] | None, *more: Any) -> AGAMEOutput:
+        output = forward(self, frames, given, counts, *more)
         seen.append((counts or [], output.log_probs.shape[2]))
         return output
 
