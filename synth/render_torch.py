@@ -123,7 +123,7 @@ class TorchRenderer:
         canvas = torch.empty((masks.numel(), 4), dtype=torch.uint8, device=self.device)
         for sheet in sent.grounds:
             painted = self._paint(pixels, sheet, mirrored=True)
-            canvas[painted.place] = painted.colours.to(torch.uint8)
+            canvas[painted.place] = painted.colours.to(torch.uint8)  # which have no gain
         owners = masks.zero_().view(-1)
         sheets = [self._paint(pixels, sheet, mirrored=False) for sheet in sent.sheets]
         for part in layout.parts:
@@ -138,7 +138,8 @@ class TorchRenderer:
         outer = _list_boxes(sheet.outer, sheet.num_outer)
         sharp = self._kernels.look_up(pixels, sheet.outer, outer, sheet.slot, sheet.back, sheet.waves, mirrored)
         if not sheet.steps.shape[0]:
-            return _Painted(sheet, outer, _in_frames(sheet.outer, outer, self.size), sharp, sharp[:, 3])
+            place = _in_frames(sheet.outer, outer, self.size)
+            return _painted(place, sharp, sheet.gain[outer], sharp[:, 3], sheet.ids[outer])
         blurred = sharp
         for steps in sheet.steps:
             blurred = self._kernels.smear(blurred, sheet.outer, outer, steps)
@@ -147,41 +148,51 @@ class TorchRenderer:
         into = (sheet.inner[:, 1:3] - sheet.outer[:, 1:3])[inner]
         x, y = x + into[:, 0], y + into[:, 1]
         lag = sheet.lag[inner]
-        return _Painted(
-            sheet,
-            inner,
+        return _painted(
             _in_frames(sheet.inner, inner, self.size),
             blurred[_nearest(sheet.outer, inner, x - lag[:, 0], y - lag[:, 1])],
+            sheet.gain[inner],
             sharp[_nearest(sheet.outer, inner, x, y), 3],
+            sheet.ids[inner],
         )
 
     def _compose(self, canvas: Tensor, owners: Tensor, painted: "_Painted", part: Part) -> None:
         """Lays a part over what has been drawn, and gives pixels to whom they belong."""
         some = slice(part.first, part.end)
-        box, place = painted.box[some], painted.place[some]
+        place = painted.place[some]
         if part.drawn:
-            gain = painted.sheet.gain
-            canvas[place] = self._kernels.lay_over(canvas[place], painted.colours[some], gain, box)
-        owners[place] = _own(owners[place], painted.alpha[some], painted.sheet.ids[box])
+            canvas[place] = self._kernels.lay_over(canvas[place], painted.through[some], painted.colours[some])
+        owners[place] = _own(owners[place], painted.ids[some])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Painted:
     """Q pixels of the pictures on a sheet as they look in the frames."""
 
-    sheet: Sheet[Tensor]
-
-    box: Tensor
-    """``int64 (Q,)``: number of the box."""
-
     place: Tensor
     """``int64 (Q,)``: number among the pixels of all frames."""
 
-    colours: Tensor
-    """``float32 (Q, 4)``: whole numbers."""
+    through: Tensor
+    """``float32 (Q, 1)``: share of what is below that shines through."""
 
-    alpha: Tensor
-    """``float32 (Q,)``: alpha before motion blurred it."""
+    colours: Tensor
+    """``float32 (Q, 4)``: what is added to that."""
+
+    ids: Tensor
+    """``uint8 (Q,)``: whom the pixel belongs to from then on; 0: to whom it did."""
+
+
+def _painted(place: Tensor, colours: Tensor, gain: Tensor, alpha: Tensor, ids: Tensor) -> _Painted:
+    """Readies Q pixels to be laid over others.
+
+    Args:
+        place: as of :class:`_Painted`.
+        colours: ``float32 (Q, 4)``, premultiplied, whole numbers.
+        gain: ``float32 (Q,)``, of the colours.
+        alpha: ``float32 (Q,)``, before motion blurred it: where it is solid, the pixel is owned.
+        ids: ``uint8 (Q,)``, by whom; 0: by nobody.
+    """
+    return _Painted(place, (255 - colours[:, 3:]) * (1 / 255), colours * gain[:, None], ids * (alpha >= SOLID))
 
 
 class _Kernels(NamedTuple):
@@ -251,19 +262,18 @@ def _nearest(boxes: Tensor, box: Tensor, x: Tensor, y: Tensor) -> Tensor:
     return first + torch.minimum(y.clamp(min=0), height - 1) * width + torch.minimum(x.clamp(min=0), width - 1)
 
 
-def _lay_over(below: Tensor, above: Tensor, gain: Tensor, box: Tensor) -> Tensor:
-    """Lays premultiplied colours ``float32 (P, 4)`` with the gains ``(E,)`` of their boxes over ``uint8 (P, 4)``.
+def _lay_over(below: Tensor, through: Tensor, above: Tensor) -> Tensor:
+    """Adds colours to the share of others ``uint8 (P, 4)`` that shines through them; see :class:`_Painted`.
 
-    What shines through is rounded before the object is added, as the other renderer does. No product of two bytes comes
-    near a half of a 255th, so float32 rounds it right.
+    What shines through is rounded before the object is added, as the other renderer does. No product of two bytes,
+    divided by 255, comes nearer to a half than 1 / 510, so float32 rounds it right.
     """
-    through = torch.round(below * (255 - above[:, 3:]) * (1 / 255))
-    return torch.round(through + above * gain[box][:, None]).clamp(max=255).to(torch.uint8)
+    return torch.round(torch.round(below * through) + above).clamp_(max=255).to(torch.uint8)
 
 
-def _own(owners: Tensor, alpha: Tensor, ids: Tensor) -> Tensor:
-    """Gives the pixels where an object is solid to it, if it has an id: ``uint8 (P,)``."""
-    return torch.where((alpha >= SOLID) & (ids > 0), ids, owners)
+def _own(owners: Tensor, ids: Tensor) -> Tensor:
+    """Gives pixels to whom they belong from now on, if to anybody: ``uint8 (P,)``."""
+    return torch.where(ids > 0, ids, owners)
 
 
 def _smear(picture: Tensor, boxes: Tensor, box: Tensor, steps: Tensor) -> Tensor:

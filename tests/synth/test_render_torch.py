@@ -150,7 +150,7 @@ def test_rendering_never_waits_for_the_device(bank: PictureBank, monkeypatch: py
         lambda owners: torch.repeat_interleave(owners.long()),
     ]
     for ask in questions:
-        monkeypatch.setattr(render_torch, "_own", lambda owners, alpha, ids, ask=ask: ask(owners))
+        monkeypatch.setattr(render_torch, "_own", lambda owners, ids, ask=ask: ask(owners))
         with pytest.raises((RuntimeError, NotImplementedError)):
             TorchRenderer(bank, (32, 48), "meta").render(scenes, NUM_FRAMES)
 
