@@ -273,7 +273,5 @@ def _lay_over(canvas: Image, pixels: Image, alpha: Image, gain: float) -> None:
 
 def _own(mask: Image, alpha: Image, object_id: int) -> None:
     """Gives an object the pixels of a box of the mask where its alpha is at least one half."""
-    _, others = cv2.threshold(alpha, SOLID - 1, 255, cv2.THRESH_BINARY_INV)
     _, own = cv2.threshold(alpha, SOLID - 1, object_id, cv2.THRESH_BINARY)
-    cv2.bitwise_and(mask, others, dst=mask)
-    cv2.bitwise_or(mask, own, dst=mask)
+    cv2.copyTo(own, own, mask)
