@@ -17,7 +17,7 @@ from synth.bank import PictureBank
 from synth.compose import compose_scene
 from synth.config import SynthConfig
 from synth.pipelines import Pipelines
-from synth.render import RenderedVideo, Renderer, single_threaded_opencv
+from synth.render import PlacedScene, RenderedVideo, Renderer, single_threaded_opencv
 from synth.scene import SCENE_VERSION, Scene
 from synth.stored import StoredScenes, check_pictures, digest_scenes
 from synth.truth import TRUTH_KINDS, TRUTH_NOTE, Truth, TruthKind, make_truth
@@ -28,6 +28,10 @@ MAX_VIDEOS_PER_SHARD = 100
 
 MIN_SHARDS = 8
 """Small sets are cut finer, so that several workers have work."""
+
+VIDEOS_AT_ONCE = 5
+"""Scenes that are drawn and placed one after the other before any becomes pixels: in between, pixels would drive the
+code for it out of the processor's caches. More would only take memory."""
 
 RENDERER_VERSION = 4
 """Raised whenever the same scene gives other pixels; part of the configuration, so that old and new never mix."""
@@ -196,22 +200,28 @@ class SynthPlan:
         if shard == 0:
             for source in (self.objects, self.backgrounds):
                 yield from (Skipped(f"{source.name}/{problem.name}", problem.reason) for problem in source.problems)
-        for index in range(shard * self.videos_per_shard, min((shard + 1) * self.videos_per_shard, self.num_records)):
+        indices = range(shard * self.videos_per_shard, min((shard + 1) * self.videos_per_shard, self.num_records))
+        for first in range(0, len(indices), VIDEOS_AT_ONCE):
             known = len(reported)
             with single_threaded_opencv():
-                scene = self._scene(index, bank, reported, pipelines)
-                if scene is None:
-                    yield from list(reported.values())[known:]
-                    continue
-                images: list[bytes] = []
-                encode = partial(_encode, images, scene.jpeg_quality(self.config.quality))
-                video = renderer.render(scene, amodal=bool(self.truth), take=encode)
-                truth = self._make_truth(scene, video, bank) if self.truth else None
+                drawn = (self._scene(index, bank, reported, pipelines) for index in indices[first:][:VIDEOS_AT_ONCE])
+                placed = [renderer.place(scene) for scene in drawn if scene is not None]
             yield from list(reported.values())[known:]
-            extras = truth.extras if truth else [{}] * len(images)
-            parts = enumerate(zip(images, video.masks, extras, strict=True))
-            frames = tuple(StoredFrame(t, image, mask, files) for t, (image, mask, files) in parts)
-            yield self._record(scene, frames, truth)
+            for one in placed:
+                yield self._video(one, renderer)
+
+    def _video(self, placed: PlacedScene, renderer: Renderer) -> Record:
+        """Renders and encodes a video."""
+        scene = placed.scene
+        images: list[bytes] = []
+        with single_threaded_opencv():
+            encode = partial(_encode, images, scene.jpeg_quality(self.config.quality))
+            video = renderer.draw(placed, amodal=bool(self.truth), take=encode)
+            truth = self._make_truth(scene, video, renderer.bank) if self.truth else None
+        extras = truth.extras if truth else [{}] * len(images)
+        parts = enumerate(zip(images, video.masks, extras, strict=True))
+        frames = tuple(StoredFrame(t, image, mask, files) for t, (image, mask, files) in parts)
+        return self._record(scene, frames, truth)
 
     def _make_truth(self, scene: Scene, video: RenderedVideo, bank: PictureBank) -> Truth:
         origins = bank.scene_origins(scene) if "sources" in self.truth else None

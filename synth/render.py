@@ -80,6 +80,23 @@ class RenderedVideo:
         return f"RenderedVideo({num_frames} frames of {height}x{width})"
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class PlacedScene:
+    """A scene, ready to be drawn at one size and length."""
+
+    scene: Scene
+    """The scene."""
+
+    backdrop: Backdrop
+    """Its background."""
+
+    layers: list[Layer]
+    """Its N objects."""
+
+    camera_maps: Maps
+    """``float64 (T, 2, 3)``: resting view to frame, both in pixels of the frame."""
+
+
 @contextmanager
 def single_threaded_opencv() -> Iterator[None]:
     """Keeps OpenCV to one thread: rendering runs in one process per core, and its pictures are too small to share."""
@@ -127,20 +144,40 @@ class Renderer:
         self._one_channel: Image = np.empty(size[0] * size[1], np.uint8)
         self._scratch: Image = np.empty(0, np.uint8)
 
-    def render(self, scene: Scene, amodal: bool = False, take: TakeFrame | None = None) -> RenderedVideo:
+    def render(self, scene: Scene, amodal: bool = False) -> RenderedVideo:
         """Renders one scene; a pure function of the scene, its pictures, size and number of frames.
 
         Args:
             scene: the scene.
             amodal: also keep where each object is when others hide it.
-            take: gets each frame as soon as it is drawn, while it is at hand, and the video then has none.
 
         Raises:
             BadFileError: a picture cannot be read.
             SourceError: the sources do not hold a picture that the scene names.
         """
+        return self.draw(self.place(scene), amodal)
+
+    def place(self, scene: Scene) -> PlacedScene:
+        """Makes ready what is drawn of a scene and finds where; errors as of :meth:`render`."""
+        exposure = Exposure(len(self.moments), scene.shutter)
+        camera = camera_maps(scene.camera, exposure.moments, self.size)
+        coordinates = scene.seed, scene.index
+        background = self.pipelines.background(self.bank.scene_backdrop(scene.background), *coordinates)
+        backdrop = place_background(scene, background, self.size, camera, exposure)
+        sprites = [self.pipelines.cutout(self.bank.scene_cutout(item), *coordinates, item.id) for item in scene.objects]
+        layers = place_objects(scene, sprites, self.size, camera, exposure, self.moments)
+        return PlacedScene(scene, backdrop, layers, camera[: len(self.moments)])
+
+    def draw(self, placed: PlacedScene, amodal: bool = False, take: TakeFrame | None = None) -> RenderedVideo:
+        """Draws a scene.
+
+        Args:
+            placed: the scene, from :meth:`place`.
+            amodal: as for :meth:`render`.
+            take: gets each frame as soon as it is drawn, while it is at hand, and the video then has none.
+        """
         num_frames, (height, width) = len(self.moments), self.size
-        backdrop, layers, camera = self._place(scene)
+        scene, backdrop, layers = placed.scene, placed.backdrop, placed.layers
         order = _depth_order(np.stack([self.moments.values(item.depth) for item in scene.objects]))
         light = light_gains(scene.light, self.moments)
         whole = np.zeros((num_frames, len(layers), height, width), np.bool_) if amodal else None
@@ -168,22 +205,11 @@ class Renderer:
             sprites=tuple(layer.sprite for layer in layers),
             object_maps=np.stack([layer.to_frame for layer in layers]),
             background_maps=backdrop.to_frame,
-            camera_maps=camera,
+            camera_maps=placed.camera_maps,
             object_ways=np.stack([layer.ways for layer in layers]),
             background_ways=backdrop.ways,
             amodal=whole,
         )
-
-    def _place(self, scene: Scene) -> tuple[Backdrop, list[Layer], Maps]:
-        """What is drawn and where, and the camera's maps at the frames' times."""
-        exposure = Exposure(len(self.moments), scene.shutter)
-        camera = camera_maps(scene.camera, exposure.moments, self.size)
-        coordinates = scene.seed, scene.index
-        background = self.pipelines.background(self.bank.scene_backdrop(scene.background), *coordinates)
-        backdrop = place_background(scene, background, self.size, camera, exposure)
-        sprites = [self.pipelines.cutout(self.bank.scene_cutout(item), *coordinates, item.id) for item in scene.objects]
-        layers = place_objects(scene, sprites, self.size, camera, exposure, self.moments)
-        return backdrop, layers, camera[: len(self.moments)]
 
     def _draw_background(self, backdrop: Backdrop, t: int) -> None:
         """Fills the canvas. Mirrored borders only show when a scene is rendered at another aspect than composed for."""
