@@ -197,8 +197,9 @@ class _Rebuild:
         return replace(entry, key=key, sequence=key if entry.sequence == entry.key else entry.sequence)
 
     def _check_against_old(self) -> None:
-        """Refuses to put a seal on shards that are not those that were written."""
-        known = {info["file"]: (info["size"], info["crc32c"]) for info in (self._old or {"shards": []})["shards"]}
+        """Refuses to put a seal on shards that are not those that were written, and says which of them are gone."""
+        old = [] if self._old is None else self._old["shards"]
+        known = {info["file"]: (info["size"], info["crc32c"]) for info in old}
         for info in self._infos:
             if info.file in known and known[info.file] != (info.size, info.crc32c):
                 size, crc = known[info.file]
@@ -207,6 +208,9 @@ class _Rebuild:
                     f"{size} bytes with {crc}: the tar is damaged or another one. Copy it again, or delete "
                     f"{DATASET_FILE} to index what is there"
                 )
+        if gone := sorted(known.keys() - {info.file for info in self._infos}):
+            records = sum(info["num_records"] for info in old if info["file"] in gone)
+            self._notes.append(f"{len(gone)} shards are gone, the first is {gone[0]}; the set lost {records} records")
 
     def _manifest(self, index: Any) -> dict[str, Any]:
         shards = [asdict(info) for info in self._infos]
