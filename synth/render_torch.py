@@ -74,8 +74,7 @@ class TorchRenderer:
         self.size = size
         self.device = torch.device(device)
         self.pictures = ResidentPictures(bank, self.device, pipelines, max_bytes)
-        kernels = _Kernels(_look_up, _smear, _lay_over)
-        self._kernels = _Kernels(*(torch.compile(one, dynamic=True) for one in kernels)) if compiled else kernels
+        self._kernels = _compiled() if compiled else _Kernels(_look_up, _paint, _smear, _lay_over)
 
     def render(
         self, scenes: Sequence[Scene], num_frames: int, chosen: Sequence[Sequence[int]] | None = None
@@ -136,10 +135,10 @@ class TorchRenderer:
     def _paint(self, pixels: Tensor, sheet: Sheet[Tensor], mirrored: bool) -> "_Painted":
         """Warps the pictures of a sheet into their boxes, and blurs them; mirrored beyond their edges or not."""
         outer = _list_boxes(sheet.outer, sheet.num_outer)
-        sharp = self._kernels.look_up(pixels, sheet.outer, outer, sheet.slot, sheet.back, sheet.waves, mirrored)
+        where = pixels, sheet.outer, outer, sheet.slot, sheet.back, sheet.waves
         if not sheet.steps.shape[0]:
-            place = _in_frames(sheet.outer, outer, self.size)
-            return _painted(place, sharp, sheet.gain[outer], sharp[:, 3], sheet.ids[outer])
+            return _Painted(*self._kernels.paint(*where, sheet.gain, sheet.ids, mirrored, self.size))
+        sharp = self._kernels.look_up(*where, mirrored)
         blurred = sharp
         for steps in sheet.steps:
             blurred = self._kernels.smear(blurred, sheet.outer, outer, steps)
@@ -148,21 +147,25 @@ class TorchRenderer:
         into = (sheet.inner[:, 1:3] - sheet.outer[:, 1:3])[inner]
         x, y = x + into[:, 0], y + into[:, 1]
         lag = sheet.lag[inner]
-        return _painted(
+        return _Painted(
             _in_frames(sheet.inner, inner, self.size),
-            blurred[_nearest(sheet.outer, inner, x - lag[:, 0], y - lag[:, 1])],
-            sheet.gain[inner],
-            sharp[_nearest(sheet.outer, inner, x, y), 3],
-            sheet.ids[inner],
+            *_ready(
+                blurred[_nearest(sheet.outer, inner, x - lag[:, 0], y - lag[:, 1])],
+                sheet.gain[inner],
+                sharp[_nearest(sheet.outer, inner, x, y), 3],
+                sheet.ids[inner],
+            ),
         )
 
     def _compose(self, canvas: Tensor, owners: Tensor, painted: "_Painted", part: Part) -> None:
         """Lays a part over what has been drawn, and gives pixels to whom they belong."""
         some = slice(part.first, part.end)
-        place = painted.place[some]
+        place, ids = painted.place[some], painted.ids[some]
         if part.drawn:
-            canvas[place] = self._kernels.lay_over(canvas[place], painted.through[some], painted.colours[some])
-        owners[place] = _own(owners[place], painted.ids[some])
+            through, colours = painted.through[some], painted.colours[some]
+            canvas[place], owners[place] = self._kernels.lay_over(canvas, owners, place, through, colours, ids)
+        else:
+            owners[place] = _own(owners[place], ids)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -182,25 +185,13 @@ class _Painted:
     """``uint8 (Q,)``: whom the pixel belongs to from then on; 0: to whom it did."""
 
 
-def _painted(place: Tensor, colours: Tensor, gain: Tensor, alpha: Tensor, ids: Tensor) -> _Painted:
-    """Readies Q pixels to be laid over others.
-
-    Args:
-        place: as of :class:`_Painted`.
-        colours: ``float32 (Q, 4)``, premultiplied, whole numbers.
-        gain: ``float32 (Q,)``, of the colours.
-        alpha: ``float32 (Q,)``, before motion blurred it: where it is solid, the pixel is owned.
-        ids: ``uint8 (Q,)``, by whom; 0: by nobody.
-    """
-    return _Painted(place, (255 - colours[:, 3:]) * (1 / 255), colours * gain[:, None], ids * (alpha >= SOLID))
-
-
 class _Kernels(NamedTuple):
     """What is done to many pixels at once; nothing but tensors, so that it can be compiled."""
 
     look_up: Callable[..., Tensor]
+    paint: Callable[..., tuple[Tensor, Tensor, Tensor, Tensor]]
     smear: Callable[..., Tensor]
-    lay_over: Callable[..., Tensor]
+    lay_over: Callable[..., tuple[Tensor, Tensor]]
 
 
 class _Sent:
@@ -235,6 +226,16 @@ def _replaced(group: Any, tensors: Iterator[Tensor]) -> Any:
     return type(group)(*(next(tensors) if isinstance(value, np.ndarray) else value for value in values))
 
 
+def _compiled() -> _Kernels:
+    """The same, each as one kernel or few."""
+    return _Kernels(
+        torch.compile(_look_up, dynamic=True),
+        torch.compile(_paint, dynamic=True),
+        torch.compile(_smear, dynamic=True),
+        torch.compile(_lay_over, dynamic=True),
+    )
+
+
 def _list_boxes(boxes: Tensor, num_pixels: int) -> Tensor:
     """To which of the boxes ``int64 (E, 6)`` each of their pixels belongs: ``int64 (P,)``, ascending."""
     numbers = torch.arange(len(boxes), device=boxes.device)
@@ -262,13 +263,24 @@ def _nearest(boxes: Tensor, box: Tensor, x: Tensor, y: Tensor) -> Tensor:
     return first + torch.minimum(y.clamp(min=0), height - 1) * width + torch.minimum(x.clamp(min=0), width - 1)
 
 
-def _lay_over(below: Tensor, through: Tensor, above: Tensor) -> Tensor:
-    """Adds colours to the share of others ``uint8 (P, 4)`` that shines through them; see :class:`_Painted`.
+def _lay_over(
+    canvas: Tensor, owners: Tensor, place: Tensor, through: Tensor, colours: Tensor, ids: Tensor
+) -> tuple[Tensor, Tensor]:
+    """What becomes of pixels over which others are laid: of their colours ``uint8 (P, 4)`` and owners ``uint8 (P,)``.
 
     What shines through is rounded before the object is added, as the other renderer does. No product of two bytes,
     divided by 255, comes nearer to a half than 1 / 510, so float32 rounds it right.
+
+    Args:
+        canvas: ``uint8 (Q, 4)``, all pixels of the frames.
+        owners: ``uint8 (Q,)``, theirs.
+        place: ``int64 (P,)``, which of them; it and the others as of :class:`_Painted`.
+        through: ``float32 (P, 1)``.
+        colours: ``float32 (P, 4)``.
+        ids: ``uint8 (P,)``.
     """
-    return torch.round(torch.round(below * through) + above).clamp_(max=255).to(torch.uint8)
+    laid = torch.round(torch.round(canvas[place] * through) + colours).clamp(max=255)
+    return laid.to(torch.uint8), _own(owners[place], ids)
 
 
 def _own(owners: Tensor, ids: Tensor) -> Tensor:
@@ -316,6 +328,48 @@ def _look_up(
         bend = torch.sin(2 * math.pi * (along_x * x + along_y * y + start))
         u, v = u + sway_x * bend, v + sway_y * bend
     return _sample(pixels, slot[box], u, v, mirrored)
+
+
+def _paint(
+    pixels: Tensor,
+    boxes: Tensor,
+    box: Tensor,
+    slot: Tensor,
+    back: Tensor,
+    waves: Tensor,
+    gain: Tensor,
+    ids: Tensor,
+    mirrored: bool,
+    size: tuple[int, int],
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Warps pictures that motion does not blur; what :class:`_Painted` holds.
+
+    Args:
+        pixels: as of :func:`_look_up`, like the others up to ``waves``, and ``mirrored``.
+        boxes: likewise.
+        box: likewise.
+        slot: likewise.
+        back: likewise.
+        waves: likewise.
+        gain: ``float32 (E,)``, of each box's picture.
+        ids: ``uint8 (E,)``, who owns the pixels where it is solid.
+        mirrored: likewise.
+        size: height and width of the frames.
+    """
+    sharp = _look_up(pixels, boxes, box, slot, back, waves, mirrored)
+    return _in_frames(boxes, box, size), *_ready(sharp, gain[box], sharp[:, 3], ids[box])
+
+
+def _ready(colours: Tensor, gain: Tensor, alpha: Tensor, ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Readies Q pixels to be laid over others; all of :class:`_Painted` but their places.
+
+    Args:
+        colours: ``float32 (Q, 4)``, premultiplied, whole numbers.
+        gain: ``float32 (Q,)``, of the colours.
+        alpha: ``float32 (Q,)``, before motion blurred it: where it is solid, the pixel is owned.
+        ids: ``uint8 (Q,)``, by whom; 0: by nobody.
+    """
+    return (255 - colours[:, 3:]) * (1 / 255), colours * gain[:, None], ids * (alpha >= SOLID)
 
 
 def _sample(pixels: Tensor, slot: Tensor, u: Tensor, v: Tensor, mirrored: bool) -> Tensor:
