@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from shards.codec import encode_jpeg
 from shards.masks import encode_mask
@@ -166,3 +167,24 @@ def test_shards_without_their_dataset_json_are_known_and_the_command_that_mends_
     assert "no dataset.json; vosdata index makes it from the tars" in refused(capfd, tmp_path / "alpha")
     assert run(["index", str(tmp_path / "alpha")]) == 0
     assert run(["verify", str(tmp_path / "alpha")]) == 0
+
+
+def test_pictures_for_synthetic_videos_are_counted(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    generator = np.random.default_rng(0)
+    for name in ("one", "two", "three"):
+        picture = generator.integers(0, 256, (40, 60, 3), np.uint8)
+        (tmp_path / f"{name}.jpg").write_bytes(encode_jpeg(picture))
+        alpha = np.zeros((40, 60), np.uint8)
+        alpha[10:30, 10:40] = 255
+        Image.fromarray(alpha).save(tmp_path / f"{name}.png")
+    (tmp_path / "three.png").unlink()
+    (facts,) = inspected(capfd, tmp_path)
+    assert (facts["kind"], facts["cutouts"], facts["backgrounds"]) == ("source of pictures", 2, 3)
+    assert [row["name"] for row in facts["unusable_files"]] == ["three.jpg"]
+
+
+def test_pictures_that_are_nothing_in_particular_are_not_made_out_to_be_a_source(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "one.jpg").write_bytes(encode_jpeg(np.zeros((40, 60, 3), np.uint8)))
+    assert "no dataset recognised" in refused(capfd, tmp_path)

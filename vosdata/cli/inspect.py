@@ -11,7 +11,8 @@ def command(
     path: Annotated[
         Path,
         typer.Argument(
-            help="Shard set or its URL, folder of shard sets, dataset folder, run, checkpoint, picture or mask."
+            help="Shard set or its URL, folder of shard sets, dataset folder, source of pictures, run, checkpoint, "
+            "picture or mask."
         ),
     ],
     record: Annotated[

@@ -4,23 +4,57 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shards.codec import image_size, image_suffix
-from shards.errors import BadFileError
+from shards.errors import BadFileError, SourceError
 from shards.masks import decode_mask, object_stats
 from vosdata.inspect.facts import Facts, Table
 
 if TYPE_CHECKING:
     from vosdata.datasets import Dataset
 
+MAX_PROBLEMS = 20
+
 
 def dataset_facts(path: Path) -> list[Facts]:
     """Facts about every dataset in a folder: its splits with sequences, frames and annotated frames.
 
+    Where there is none, facts about the pictures there that synthetic videos can be made of.
+
     Raises:
         DatasetError: nothing is recognised, or a dataset contradicts itself.
     """
-    from vosdata.datasets import recognise
+    from vosdata.datasets.recognise import find_datasets, recognise
 
-    return [_one_dataset(dataset) for dataset in recognise(path)]
+    found = find_datasets(path.absolute())
+    if not found and (pictures := _picture_source(path)) is not None:
+        return [pictures]
+    return [_one_dataset(dataset) for dataset in found or recognise(path)]  # which says what it looked for
+
+
+def _picture_source(path: Path) -> Facts | None:
+    """Facts about a folder as ``vosdata synth`` sees it; None where it has no cutouts and is no known collection."""
+    from synth.sources import open_backgrounds, open_objects
+
+    try:
+        backgrounds = open_backgrounds(path)
+    except SourceError:
+        return None
+    try:
+        objects = open_objects(path)
+    except SourceError:
+        objects = None
+    if objects is None and not backgrounds.licence:
+        return None  # any folder of pictures would do for backgrounds; that says nothing
+    values = {
+        "name": backgrounds.name,
+        "cutouts": 0 if objects is None else len(objects),
+        "left_out": 0 if objects is None else objects.num_left_out,
+        "backgrounds": len(backgrounds),
+        "licence": backgrounds.licence,
+    }
+    problems = [*backgrounds.problems, *(() if objects is None else objects.problems)]
+    rows = tuple((one.name, one.reason) for one in problems[:MAX_PROBLEMS])
+    tables = (Table("unusable_files", ("name", "reason"), rows),) if rows else ()
+    return Facts("source of pictures", str(path), {**values, "unusable": len(problems)}, tables)
 
 
 def _one_dataset(dataset: "Dataset") -> Facts:

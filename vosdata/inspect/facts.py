@@ -33,7 +33,8 @@ class Facts:
     """Everything that is said about one thing."""
 
     kind: str
-    """``"shard set"``, ``"record"``, ``"checkpoint"``, ``"dataset"``, ``"mask"``, ``"picture"`` or ``"run"``."""
+    """``"shard set"``, ``"record"``, ``"checkpoint"``, ``"dataset"``, ``"source of pictures"``, ``"mask"``,
+    ``"picture"`` or ``"run"``."""
 
     path: str
     """Where it is."""

@@ -17,8 +17,8 @@ def inspect(path: Path, record: str | None = None) -> list[Facts]:
     """Facts about whatever lies at a path.
 
     Args:
-        path: a shard set or its URL, a folder of shard sets, a dataset folder, a run folder, a checkpoint, a picture or
-            a mask.
+        path: a shard set or its URL, a folder of shard sets, a dataset folder, a source of pictures, a run folder, a
+            checkpoint, a picture or a mask.
         record: key, sequence name or position of the record of a shard set to look at.
 
     Raises:
