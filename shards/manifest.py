@@ -126,5 +126,7 @@ def _why_none(folder: Path) -> str:
         return f"{folder} is a file; expected the folder of a shard set"
     if (folder / WORKSPACE).is_dir():
         return f"{folder} is an incomplete shard set (no {DATASET_FILE} yet); run the command that makes it again"
+    if inside := sorted(child.name for child in folder.iterdir() if is_shard_set(child)):
+        return f"{folder} is no shard set but holds {len(inside)}; name one of them, such as {folder / inside[0]}"
     remedy = "vosdata index makes it from the tars here" if any(folder.glob("*.tar")) else _MAKERS
     return f"{folder} is no shard set: it has no {DATASET_FILE}; {remedy}"

@@ -258,6 +258,8 @@ def test_what_is_no_shard_set_is_said_in_one_line(tmp_path: Path, copy: Path) ->
         ShardSet(tmp_path / "empty")
     with pytest.raises(ShardError, match="is a file"):
         ShardSet(copy / "dataset.json")
+    with pytest.raises(ShardError, match=f"no shard set but holds 1; name one of them, such as .*{copy.name}"):
+        ShardSet(copy.parent)
     (copy / "index.arrow").unlink()
     with pytest.raises(ShardError, match=r"index\.arrow is missing"):
         ShardSet(copy)
