@@ -85,6 +85,13 @@ def test_the_command_exits_with_the_status() -> None:
     assert call("nonsense").returncode == 2
 
 
+def test_a_closed_output_is_no_error() -> None:
+    closed = subprocess.run(
+        ["sh", "-c", f"{sys.executable} -m vosdata --help >&-"], check=False, capture_output=True, text=True, timeout=60
+    )
+    assert (closed.returncode, closed.stderr) == (0, "")
+
+
 @contextmanager
 def no_room_beyond(num_bytes: int) -> Iterator[None]:
     """Lets no file grow beyond a size, which the system reports as it does a full disk."""

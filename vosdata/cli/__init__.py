@@ -12,7 +12,8 @@ def main() -> None:
     from vosdata.cli.app import run
 
     status = run(sys.argv[1:])
-    sys.stdout.flush()
+    if sys.stdout is not None:  # as where a service manager or ``>&-`` has closed it
+        sys.stdout.flush()
     if status == 130:  # die of SIGINT, as shells expect of an interrupted program
         os._exit(130)
     sys.exit(status)
