@@ -57,3 +57,15 @@ def test_an_incomplete_set_is_said_to_be_one(tmp_path: Path, capfd: pytest.Captu
     (tmp_path / "half" / ".building").mkdir(parents=True)
     assert run(["verify", str(tmp_path / "half")]) == 1
     assert "incomplete shard set" in capfd.readouterr().err
+
+
+def test_the_command_that_mends_a_damaged_index_is_named(sets: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    index = sets / "beta" / "index.arrow"
+    index.write_bytes(index.read_bytes()[:-8])
+    assert run(["verify", str(sets / "beta")]) == 1
+    assert "; vosdata index makes it anew" in capfd.readouterr().err
+    assert run(["index", str(sets / "beta")]) == 0
+    assert run(["verify", str(sets / "beta")]) == 0
+    damage(sets / "beta")
+    assert run(["verify", str(sets / "beta")]) == 1
+    assert "vosdata index" not in capfd.readouterr().err

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from shards.errors import DamageError
+from shards.format import INDEX_FILE
 
 if TYPE_CHECKING:
     from shards.verify import VerifyReport
@@ -68,8 +69,13 @@ def _report_json(folder: Path, report: "VerifyReport") -> dict[str, Any]:
 
 
 def _raise_on_damage(reports: "list[tuple[Path, VerifyReport]]") -> None:
+    from shards.remote.location import is_url
+
     damaged = [(folder, report) for folder, report in reports if report.problems]
     if damaged:
         folder, report = damaged[0]
         more = f" (and {len(damaged) - 1} more sets)" if len(damaged) > 1 else ""
-        raise DamageError(f"{folder} is damaged{more}: {report.problems[0]}; copy or make the damaged files again")
+        # Only while dataset.json is whole: its checksums are all that tells whether the tars are.
+        index_alone = not is_url(folder) and all(problem.file == INDEX_FILE for problem in report.problems)
+        remedy = "vosdata index makes it anew" if index_alone else "copy or make the damaged files again"
+        raise DamageError(f"{folder} is damaged{more}: {report.problems[0]}; {remedy}")
