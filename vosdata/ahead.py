@@ -10,6 +10,8 @@ from typing import TypeVar
 T = TypeVar("T")
 
 _POLL_SECONDS = 0.05
+_END_SECONDS = 5.0
+"""How long to wait for the thread to end, when the rest is not wanted: it may be waiting for a camera."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,8 @@ def ahead(items: Iterable[T], depth: int = 2) -> Iterator[T]:
 
     Yields:
         The same items in the same order; what the iterable raises is raised here, after the items before it. When this
-        iterator is closed early, the thread ends with the item that it is at.
+        iterator is closed early, the thread ends with the item that it is at, which is waited for: a thread that is
+        still in a C++ library when the interpreter ends aborts the process.
 
     Raises:
         ValueError: ``depth`` is less than 1.
@@ -65,7 +68,8 @@ def _run_ahead(items: Iterable[T], depth: int) -> Iterator[T]:
         except BaseException as error:  # whatever it is, whoever waits for the item must learn of it
             hand_over(_Failure(error))
 
-    threading.Thread(target=work, name="vosdata-ahead", daemon=True).start()
+    thread = threading.Thread(target=work, name="vosdata-ahead", daemon=True)
+    thread.start()
     try:
         while True:
             item = waiting.get()
@@ -76,3 +80,5 @@ def _run_ahead(items: Iterable[T], depth: int) -> Iterator[T]:
             yield item  # type: ignore[misc]
     finally:
         is_closed.set()
+        if thread is not threading.current_thread():  # any thread may come to collect garbage
+            thread.join(_END_SECONDS)
