@@ -13,7 +13,7 @@ import argparse
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -386,7 +386,8 @@ def main() -> None:
         for case in map(Case.read, options.cases):
             results += bench.training(case, bench.precisions)
             if options.largest or device.type == "cuda":
-                results.append(bench.largest_batch(case, bench.precisions[-1]))
+                largest = bench.largest_batch(case, bench.precisions[-1])
+                results.append(replace(largest, task="train, largest batch that helps"))
             for count in options.objects:
                 results += bench.segmentation(case, count)
         results += bench.video(Case.read(options.video))
