@@ -46,7 +46,7 @@ LABELS = {
     "litdata": "LitData",
     "mosaic": "MosaicML Streaming",
     "folder": "folder + DataLoader, Pillow",
-    "original": "the same, float (original style)",
+    "original": "folder + DataLoader, float (original)",
 }
 PEERS = ("spdl", "webdataset", "litdata", "mosaic", "folder", "original")
 OWN_FORMAT = ("webdataset", "litdata", "mosaic")
