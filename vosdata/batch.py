@@ -6,6 +6,8 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from shards.types import VOID
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SnippetBatch:
@@ -104,3 +106,12 @@ class SnippetBatch:
             f"SnippetBatch({num_batch} snippets of {num_frames} frames of {height}x{width}, {self.frames.device}, "
             f"epoch {self.epoch}, position {self.position})"
         )
+
+
+def target_counts(masks: Tensor) -> Tensor:
+    """How many targets each snippet has, int64 (B,), at least 1: its largest id, void aside.
+
+    Args:
+        masks: uint8 (B, T, H, W), 0 background, 1 to M targets, 255 void.
+    """
+    return masks.where(masks != VOID, 0).flatten(1).amax(1).long().clamp(min=1)

@@ -15,11 +15,10 @@ from torch import Tensor
 from synth.bank import PictureBank
 from synth.render_torch import TorchRenderer
 from synth.scene import Scene
-from vosdata.batch import SnippetBatch
+from vosdata.batch import SnippetBatch, target_counts
 from vosdata.scene_set import SceneSet
 from vosdata.streaming.mix import AnySet
 from vosdata.streaming.tickets import Ticket, is_ticket, read_ticket
-from vosdata.training.losses import target_counts
 
 
 class Painter:

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from vosdata.training.losses import counted_pixels, pixel_loss, segmentation_loss, target_counts, target_iou
+from vosdata.batch import target_counts
+from vosdata.training.losses import counted_pixels, pixel_loss, segmentation_loss, target_iou
 
 
 def random_case(seed: int, batch: int = 2, num_frames: int = 3, size: tuple[int, int] = (5, 7)) -> list[Tensor]:

@@ -15,10 +15,9 @@ from synth.config import make_config
 from synth.estimate import estimate_areas
 from synth.render import Renderer
 from vosdata import SnippetStream
-from vosdata.batch import SnippetBatch
+from vosdata.batch import SnippetBatch, target_counts
 from vosdata.scene_set import SceneSet
 from vosdata.training.data import find_data, with_data
-from vosdata.training.losses import target_counts
 from vosdata.training.step import num_targets
 
 SIZE = (32, 48)

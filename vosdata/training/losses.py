@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from shards.types import VOID
+from vosdata.batch import target_counts
 
 VoidRule = Literal["excluded", "published"]
 
@@ -77,15 +78,6 @@ def pixel_loss(log_probs: Tensor, masks: Tensor, annotated: Tensor, void: VoidRu
 def segmentation_loss(log_probs: Tensor, masks: Tensor, annotated: Tensor, void: VoidRule = "excluded") -> Tensor:
     """Returns the mean cross-entropy over the counted pixels, float32 (), in nats; see :func:`pixel_loss`."""
     return pixel_loss(log_probs, masks, annotated, void).mean()
-
-
-def target_counts(masks: Tensor) -> Tensor:
-    """How many targets each snippet has, int64 (B,), at least 1: its largest id, void aside.
-
-    Args:
-        masks: uint8 (B, T, H, W), 0 background, 1 to M targets, 255 void.
-    """
-    return masks.where(masks != VOID, 0).flatten(1).amax(1).long().clamp(min=1)
 
 
 def target_iou(log_probs: Tensor, masks: Tensor, annotated: Tensor) -> Total:

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from shards.types import VOID
-from vosdata.batch import SnippetBatch
+from vosdata.batch import SnippetBatch, target_counts
 from vosdata.recipe import LossRecipe
-from vosdata.training.losses import counted_pixels, pixel_loss, target_counts, target_iou
+from vosdata.training.losses import counted_pixels, pixel_loss, target_iou
 from vosdata.training.ranks import Ranks
 
 COUNTERS = ("uncounted_snippets", "empty_snippets", "vanished_snippets", "replaced_snippets")
