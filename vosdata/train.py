@@ -222,6 +222,10 @@ class Run:
     ) -> TrainResult:
         """Trains until the schedule's last step, until validation stops it, or until it is interrupted."""
         options, last = self.recipe.run, self.schedule.last_step
+        if self.step and self._validation_is_due:  # the run was interrupted in it
+            if not self._validate(log, interruption, tell):
+                self._leave(tell)
+            self._save(log)
         watch = Stopwatch()
         pending: list[StepOutcome] = []
         while self.step < last and not self.stopped_early:
@@ -231,7 +235,7 @@ class Run:
             pending.append(self.train_on(batch))
             watch.num_frames += batch.annotated.numel() * self.ranks.num_ranks
             at_log = self.step % options.log_every == 0 or self.step == last
-            at_validation = bool(self.held_out) and self.schedule.validates(self.step, self.recipe.validation)
+            at_validation = self._validation_is_due
             # Asking the other ranks waits for them, so it happens only where they are waited for anyhow.
             stop = (self.ranks.num_ranks == 1 or at_log) and self.ranks.agree(interruption.asked)
             at_checkpoint = self.step % options.checkpoint_every == 0 or self.step == last or at_validation or stop
@@ -242,14 +246,12 @@ class Run:
                     log.write(metrics)
                 if at_log and on_step is not None and self.ranks.is_main:
                     on_step(metrics, last)
-            if at_validation:
-                self._validate(log, tell)
+            if at_validation and not stop:
+                stop = not self._validate(log, interruption, tell)
             if at_checkpoint:
                 self._save(log)
             if stop:
-                self.ranks.agree(True)  # no rank leaves, and has the others ended, before the checkpoint is written
-                tell(f"interrupted after step {self.step} of {last}; the same call goes on from there")
-                raise KeyboardInterrupt
+                self._leave(tell)
             if at_validation:
                 watch.lap()  # what comes next is the speed of training alone
         return TrainResult(
@@ -261,6 +263,18 @@ class Run:
             self.stopped_early,
             self.counters,
         )
+
+    @property
+    def _validation_is_due(self) -> bool:
+        """Whether the held-out sequences are to be scored after this step, and were not yet."""
+        is_done = self.history.newest is not None and self.history.newest[0] == self.step
+        return bool(self.held_out) and not is_done and self.schedule.validates(self.step, self.recipe.validation)
+
+    def _leave(self, tell: Callable[[str], None]) -> NoReturn:
+        """Ends an interrupted run whose state is saved."""
+        self.ranks.agree(True)  # no rank leaves, and has the others ended, before the checkpoint is written
+        tell(f"interrupted after step {self.step} of {self.schedule.last_step}; the same call goes on from there")
+        raise KeyboardInterrupt
 
     def _note_replaced(self, batch: SnippetBatch, log: RunLog | None, tell: Callable[[str], None]) -> None:
         """Says which snippets of this rank could not be read; those of other ranks are counted."""
@@ -356,9 +370,11 @@ class Run:
             "train.learning_rate. Checkpoints of earlier steps are whole"
         )
 
-    def _validate(self, log: RunLog | None, tell: Callable[[str], None]) -> None:
-        """Scores the held-out sequences, and notes what that says of this step."""
-        found = validate(self.network, self.held_out, self.ranks, self._half)
+    def _validate(self, log: RunLog | None, interruption: Interruption, tell: Callable[[str], None]) -> bool:
+        """Scores the held-out sequences, and notes what that says of this step; False where it was interrupted."""
+        found = validate(self.network, self.held_out, self.ranks, self._half, interruption)
+        if found is None:
+            return False
         self.history = self.history.then(self.step, found.J)
         if log is not None:
             log.validation(self.step, found, self.history)
@@ -367,6 +383,7 @@ class Run:
             tell(f"stopping early after step {self.step}: {num_worse} validations below J {best:.4f} of step {step}")
             if log is not None:
                 log.event(self.step, "stopped_early", best_step=step, best_J=best, num_validations=num_worse)
+        return True
 
     def _save(self, log: RunLog | None) -> None:
         """Writes a checkpoint on rank 0, after the lines that it stands for, and then removes old ones."""

@@ -1,5 +1,6 @@
 """Held-out sequences: chosen, never drawn, scored as ``vosdata eval`` does, and what training makes of the scores."""
 
+import signal
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -24,10 +25,11 @@ from vosdata.train import TrainResult, train
 from vosdata.training.data import find_data, with_data
 from vosdata.training.held_out import excluded_from, hold_out
 from vosdata.training.history import History
+from vosdata.training.interruption import Interruption
 from vosdata.training.metrics_log import read_lines, read_metrics
 from vosdata.training.ranks import Ranks
 from vosdata.training.schedule import Schedule
-from vosdata.training.validation import Validation, open_held_out, validate
+from vosdata.training.validation import HeldOutVideo, Validation, open_held_out, validate
 
 ALONE = Ranks(0, 1, torch.device("cpu"))
 
@@ -189,7 +191,8 @@ def test_scores_are_those_of_predictions_written_and_scored_as_eval_does(
     wanted = recipe(f"validation.sets=[{tiny_sets[name]}]", "validation.sequences=0.9", "validation.size=stored")
     network = AGAME(wanted.model.config(), seed=3).train()
     videos = open_held_out(find_data(wanted, Path("data"), ignore).held_out, wanted)
-    found = validate(network, videos, ALONE, half=False)
+    found = validate(network, videos, ALONE, False, Interruption())
+    assert found is not None
     assert network.training
     for video in videos:
         predict_video(VideoSegmenter(network), video, tmp_path / "predictions", lambda mask: mask * (mask != 255))
@@ -218,7 +221,9 @@ def test_validation_leaves_weights_statistics_and_random_state_alone(recipe: Cal
     network = AGAME(wanted.model.config(), seed=0).train()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     random_state = torch.get_rng_state()
-    validate(network, open_held_out(find_data(wanted, Path("data"), ignore).held_out, wanted), ALONE, half=False)
+    validate(
+        network, open_held_out(find_data(wanted, Path("data"), ignore).held_out, wanted), ALONE, False, Interruption()
+    )
     assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
     assert torch.equal(random_state, torch.get_rng_state())
     assert all(module.training for module in network.modules())
@@ -275,12 +280,69 @@ def test_a_run_leaves_every_validation_and_the_best_checkpoint(
     assert f"held-out J {best['J']:.4f} after step {best['step']}, the best of 3" in capsys.readouterr().out
 
 
+def test_interrupting_a_validation_ends_it_at_once_and_going_on_makes_it_anew(
+    recipe: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(recipe(), tmp_path / "whole")
+    read: list[int] = []
+    frame = HeldOutVideo.frame
+
+    def frame_and_interrupt(video: HeldOutVideo, t: int) -> Any:
+        read.append(t)
+        if len(read) == interrupted_at:
+            signal.raise_signal(signal.SIGINT)
+        return frame(video, t)
+
+    monkeypatch.setattr(HeldOutVideo, "frame", frame_and_interrupt)
+    out, interrupted_at = tmp_path / "run", 0
+    said: list[str] = []
+    run(recipe("train.steps=2"), tmp_path / "count")
+    frames_of_one, interrupted_at = len(read), 2 * len(read) + 2
+    assert frames_of_one > 4
+    with pytest.raises(KeyboardInterrupt):
+        run(recipe(), out, on_message=said.append)
+    assert len(read) == interrupted_at
+    assert "interrupted after step 4 of 6" in said[-1]
+    (newest, _) = list_checkpoints(out)
+    assert [step for step, _ in load_checkpoint(newest).history.validations] == [2]
+    interrupted_at = len(read) + 3
+    with pytest.raises(KeyboardInterrupt):
+        run(recipe(), out, on_message=said.append)
+    assert len(read) == interrupted_at
+    assert "interrupted after step 4 of 6" in said[-1]
+    result = run(recipe(), out)
+    assert [step for step, _ in result.history.validations] == [2, 4, 6]
+    assert read_lines(out / "validation.jsonl") == read_lines(tmp_path / "whole" / "validation.jsonl")
+    assert step_lines(out) == step_lines(tmp_path / "whole")
+    ends = [load_checkpoint(list_checkpoints(folder)[0]).model for folder in (out, tmp_path / "whole")]
+    assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
+
+
+class OneOfTwo(Ranks):
+    """Rank 0 of two, of which the other was interrupted."""
+
+    def share_buffers(self, model: torch.nn.Module) -> None:
+        """Nobody is there."""
+
+    def gather(self, share: Any) -> list[Any]:
+        return [share, None]
+
+
+def test_a_validation_that_one_rank_gave_up_is_given_up_by_all(recipe: Callable[..., Recipe]) -> None:
+    wanted = recipe()
+    videos = open_held_out(find_data(wanted, Path("data"), ignore).held_out, wanted)
+    network = AGAME(wanted.model.config(), seed=0).train()
+    assert validate(network, videos, OneOfTwo(0, 2, torch.device("cpu")), False, Interruption()) is None
+    assert network.training
+
+
 def scripted(monkeypatch: pytest.MonkeyPatch, scores_wanted: Sequence[float]) -> None:
     """Makes the validations of a run come out as wanted, whatever is trained."""
     wanted = iter(scores_wanted)
 
     def scores(*arguments: Any) -> Validation:
         found = validate(*arguments)
+        assert found is not None
         return replace(found, sequences=tuple(replace(found.sequences[0], objects={"1": next(wanted)}) for _ in "1"))
 
     monkeypatch.setattr("vosdata.train.validate", scores)

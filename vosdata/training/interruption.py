@@ -14,6 +14,19 @@ class Interruption:
 
     asked: bool = False
 
+    def check(self) -> None:
+        """Gives up work that need not be finished before the run stops.
+
+        Raises:
+            InterruptedWorkError: someone asked the run to stop.
+        """
+        if self.asked:
+            raise InterruptedWorkError
+
+
+class InterruptedWorkError(Exception):
+    """Work was given up because the run is to stop."""
+
 
 @contextmanager
 def noticing_interruption() -> Iterator[Interruption]:

@@ -6,6 +6,7 @@ Nothing here touches what training goes on with: the network's batch statistics 
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from vosdata.opening import open_shard_set
 from vosdata.recipe import Recipe
 from vosdata.streaming.transforms import resize_frame, resize_mask
 from vosdata.training.held_out import HeldOut
+from vosdata.training.interruption import InterruptedWorkError, Interruption
 from vosdata.training.ranks import Ranks
 
 PROTOCOL = "davis2017"
@@ -126,9 +128,9 @@ class Validation:
 class Predicting:
     """A network's predictions, made while they are scored; a :class:`vosdata.evaluate.predictions.Predictions`."""
 
-    def __init__(self, make_segmenter: Callable[[], Segmenter]) -> None:
-        """Takes a function that makes a fresh segmenter for each sequence."""
-        self.make_segmenter = make_segmenter
+    def __init__(self, make_segmenter: Callable[[], Segmenter], interruption: Interruption) -> None:
+        """Takes a function that makes a fresh segmenter for each sequence, and what is asked before each frame."""
+        self.make_segmenter, self.interruption = make_segmenter, interruption
 
     def open(self, video: AnnotatedVideo) -> SequenceMasks:
         """Segments one sequence frame by frame, as far as masks are asked for, in rising order."""
@@ -140,6 +142,7 @@ class Predicting:
         def read(t: int) -> Picture:
             nonlocal reached, mask
             while reached < t:
+                self.interruption.check()
                 reached, mask = next(masks)
             return mask
 
@@ -170,7 +173,9 @@ def open_held_out(held_out: Sequence[HeldOut], recipe: Recipe) -> tuple[HeldOutV
     )
 
 
-def validate(network: AGAME, videos: Sequence[HeldOutVideo], ranks: Ranks, half: bool) -> Validation:
+def validate(
+    network: AGAME, videos: Sequence[HeldOutVideo], ranks: Ranks, half: bool, interruption: Interruption
+) -> Validation | None:
     """Scores a network in training; ranks share the sequences, and all of them get the whole result.
 
     The result is the same on any number of ranks: each has rank 0's weights and batch statistics.
@@ -180,16 +185,26 @@ def validate(network: AGAME, videos: Sequence[HeldOutVideo], ranks: Ranks, half:
         videos: the sequences, the same on every rank.
         ranks: the trainers.
         half: whether convolutions run in bfloat16.
+        interruption: asked before each frame.
+
+    Returns:
+        What was found; None where a rank was interrupted.
     """
     started = time.perf_counter()
     ranks.share_buffers(network)
-    predictions = Predicting(lambda: VideoSegmenter(network, autocast=torch.bfloat16 if half else None))
+    segmenter = partial(VideoSegmenter, network, autocast=torch.bfloat16 if half else None)
+    predictions = Predicting(segmenter, interruption)
+    own: list[SequenceJ] | None = None
     network.eval()
     try:
         own = [_score(video, predictions) for video in videos[ranks.rank :: ranks.num_ranks]]
+    except InterruptedWorkError:
+        pass  # the other ranks hear of it below
     finally:
         network.train()
     shares = ranks.gather(own)
+    if None in shares:
+        return None
     scored = [shares[i % ranks.num_ranks][i // ranks.num_ranks] for i in range(len(videos))]
     return Validation(tuple(one for one in scored if one.objects), time.perf_counter() - started)
 
