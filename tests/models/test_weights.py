@@ -113,14 +113,24 @@ def test_the_hubs_cache_comes_before_a_download(
     assert _holds(tiny, entries)
 
 
-def test_without_a_network_the_message_says_what_to_do(tiny: AGAME, monkeypatch: pytest.MonkeyPatch) -> None:
-    def offline(*_: str) -> str:
-        raise huggingface_hub.errors.LocalEntryNotFoundError("cannot reach the hub\nmore lines")
-
+def test_without_a_network_the_message_says_at_once_what_to_do(tiny: AGAME, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(huggingface_hub, "hf_hub_url", lambda *_: "http://127.0.0.1:1/nobody-listens-there")
     monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_: None)
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", offline)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *_: pytest.fail("tries again for half a minute"))
     told: list[str] = []
-    with pytest.raises(CheckpointError, match=r"cannot reach the hub\).*VOSDATA_WEIGHTS_DIR") as error:
+    with pytest.raises(CheckpointError, match=r"refused.*VOSDATA_WEIGHTS_DIR") as error:
         load_backbone(tiny, "imagenet", announce=told.append)
     assert "\n" not in str(error.value)
     assert told == ["downloading ImageNet weights of resnet18 from https://huggingface.co/timm/resnet18.tv_in1k"]
+
+
+def test_a_download_that_breaks_off_is_said(tiny: AGAME, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: str) -> str:
+        raise huggingface_hub.errors.LocalEntryNotFoundError("connection lost\nmore lines")
+
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_: None)
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", lambda *_, **__: None)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", broken)
+    with pytest.raises(CheckpointError, match=r"connection lost\).*VOSDATA_WEIGHTS_DIR") as error:
+        load_backbone(tiny, "imagenet", announce=lambda line: None)
+    assert "\n" not in str(error.value)

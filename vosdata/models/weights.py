@@ -18,6 +18,7 @@ from shards.errors import CheckpointError
 from vosdata.models.resnet import ResNet
 
 _HUB_FILE = "model.safetensors"
+_HUB_SECONDS = 5.0  # in which the hub must answer
 _CLASSIFIER = ("fc.weight", "fc.bias")
 _OPTIONAL_SUFFIX = "num_batches_tracked"  # older files lack it; it counts batches and changes nothing
 
@@ -103,13 +104,15 @@ def _from_hub(name: str, repository: str, announce: Callable[[str], None]) -> Pa
     """Looks into the hub's cache, then downloads."""
     import huggingface_hub
 
+    network_error = huggingface_hub.errors.HTTPError  # type: ignore[attr-defined]  # of the client that the hub uses
     cached = huggingface_hub.try_to_load_from_cache(repository, _HUB_FILE)
     if isinstance(cached, str):
         return Path(cached)
     announce(f"downloading ImageNet weights of {name} from https://huggingface.co/{repository}")
-    try:
+    try:  # asked once first: without a network the download tries again for half a minute
+        huggingface_hub.get_hf_file_metadata(huggingface_hub.hf_hub_url(repository, _HUB_FILE), timeout=_HUB_SECONDS)
         return Path(huggingface_hub.hf_hub_download(repository, _HUB_FILE))
-    except (OSError, ValueError, RuntimeError) as error:
+    except (network_error, OSError, ValueError, RuntimeError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise CheckpointError(
             f"ImageNet weights of {name} could not be downloaded from {repository} ({reason}). Without a network, put "
