@@ -103,8 +103,8 @@ def _in_folder(name: str, folder: Path) -> Path | None:
 def _from_hub(name: str, repository: str, announce: Callable[[str], None]) -> Path:
     """Looks into the hub's cache, then downloads."""
     import huggingface_hub
+    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # of the client that the hub uses
 
-    network_error = huggingface_hub.errors.HTTPError  # type: ignore[attr-defined]  # of the client that the hub uses
     cached = huggingface_hub.try_to_load_from_cache(repository, _HUB_FILE)
     if isinstance(cached, str):
         return Path(cached)
@@ -112,7 +112,7 @@ def _from_hub(name: str, repository: str, announce: Callable[[str], None]) -> Pa
     try:  # asked once first: without a network the download tries again for half a minute
         huggingface_hub.get_hf_file_metadata(huggingface_hub.hf_hub_url(repository, _HUB_FILE), timeout=_HUB_SECONDS)
         return Path(huggingface_hub.hf_hub_download(repository, _HUB_FILE))
-    except (network_error, OSError, ValueError, RuntimeError) as error:
+    except (HTTPError, OSError, ValueError, RuntimeError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise CheckpointError(
             f"ImageNet weights of {name} could not be downloaded from {repository} ({reason}). Without a network, put "
