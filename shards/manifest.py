@@ -79,30 +79,49 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         ShardError: there is none (the set is incomplete, or this is no shard set), or it has another format version.
         DamageError: its bytes are not what was written.
     """
-    path = folder / DATASET_FILE
+    return parse_manifest(manifest_bytes(folder), folder / DATASET_FILE)
+
+
+def manifest_bytes(folder: Path) -> bytes:
+    """The bytes of dataset.json, unchecked.
+
+    Raises:
+        ShardError: there is none: the set is incomplete, or this is no shard set.
+    """
     try:
-        data = path.read_bytes()
+        return (folder / DATASET_FILE).read_bytes()
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ShardError(_why_none(folder)) from error
-    return parse_manifest(data, path)
 
 
 def parse_manifest(data: bytes, path: Path | str) -> dict[str, Any]:
     """Checks the bytes of a dataset.json; ``path`` or URL is for messages. Raises as :func:`read_manifest`."""
-    damaged = f"{path} is damaged: %s; copy or make the shard set again"
+    try:
+        return unseal(data, path)
+    except ValueError as fault:
+        raise DamageError(f"{path} is damaged: {fault}; copy or make the shard set again") from fault
+
+
+def unseal(data: bytes, path: Path | str) -> dict[str, Any]:
+    """The content of a dataset.json; the opposite of :func:`seal`.
+
+    Raises:
+        ValueError: the bytes are not what was written; the message says in what.
+        ShardError: it has another format version.
+    """
     try:
         content = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise DamageError(damaged % f"it is not JSON any more ({error})") from error
+        raise ValueError(f"it is not JSON any more ({error})") from error
     if not isinstance(content, dict):
-        raise DamageError(damaged % "it does not hold a JSON object")
-    version = content.get("format_version")
+        raise ValueError("it does not hold a JSON object")
     sealed = seal(content)
-    if version != FORMAT_VERSION and sealed == data:
-        raise ShardError(f"{path} has format version {version}; this vosdata reads version {FORMAT_VERSION}")
     if sealed != data:
         expected = json.loads(sealed)["checksum"]
-        raise DamageError(damaged % f"its checksum is {content.get('checksum')!r}, its content has {expected!r}")
+        raise ValueError(f"its checksum is {content.get('checksum')!r}, its content has {expected!r}")
+    version = content.get("format_version")
+    if version != FORMAT_VERSION:
+        raise ShardError(f"{path} has format version {version}; this vosdata reads version {FORMAT_VERSION}")
     return content
 
 

@@ -32,7 +32,7 @@ from shards.format import (
     padding,
 )
 from shards.index import Index, IndexEntry
-from shards.manifest import ShardInfo, hex_crc, shard_infos
+from shards.manifest import ShardInfo, hex_crc, shard_infos, unseal
 from shards.masks import decode_mask, object_stats
 from shards.remote.files import SetFiles, open_files
 from shards.writer import tar_header
@@ -91,15 +91,20 @@ def verify(path: str | Path, progress: Callable[[int, int], None] | None = None)
         ShardError: there is no complete shard set, it has another format version, or cannot be fetched.
     """
     with open_files(path) as files:
-        return _verify(files, progress)
+        try:
+            manifest = unseal(files.manifest(), f"{path}/{DATASET_FILE}")
+            infos = shard_infos(manifest)
+        except (ValueError, DamageError) as error:
+            return VerifyReport(0, 0, 0, (Problem(DATASET_FILE, f"{error}. Nothing else was checked"),))
+        return _verify(files, manifest, infos, progress)
 
 
-def _verify(files: SetFiles, progress: Callable[[int, int], None] | None) -> VerifyReport:
-    try:
-        manifest = files.manifest()
-        infos = shard_infos(manifest)
-    except DamageError as error:
-        return VerifyReport(0, 0, 0, (Problem(DATASET_FILE, f"{error}. Nothing else was checked"),))
+def _verify(
+    files: SetFiles,
+    manifest: dict[str, Any],
+    infos: dict[int, ShardInfo],
+    progress: Callable[[int, int], None] | None,
+) -> VerifyReport:
     index, problems = _checked_index(files, manifest)
     problems += _stray_files(files, infos)
     is_foreign = manifest.get("layout") == FOREIGN_LAYOUT

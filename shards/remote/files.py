@@ -4,10 +4,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Protocol
+from typing import Protocol
 
-from shards.format import DATASET_FILE
-from shards.manifest import parse_manifest, read_manifest
+from shards.manifest import manifest_bytes
 from shards.remote.location import locate
 from shards.remote.opening import fetch_manifest, open_transfers
 from shards.remote.transfer import MissingFileError, Patience, Transfers
@@ -16,8 +15,12 @@ from shards.remote.transfer import MissingFileError, Patience, Transfers
 class SetFiles(Protocol):
     """The files of a shard set."""
 
-    def manifest(self) -> dict[str, Any]:
-        """Content of dataset.json. Raises as :func:`shards.manifest.read_manifest`."""
+    def manifest(self) -> bytes:
+        """dataset.json, unchecked.
+
+        Raises:
+            ShardError: there is none.
+        """
 
     def path(self, name: str, size: int) -> Path:
         """A local file with the bytes of a file of this size; no such file when the set lacks it.
@@ -50,8 +53,8 @@ class _LocalFiles:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def manifest(self) -> dict[str, Any]:
-        return read_manifest(self._folder)
+    def manifest(self) -> bytes:
+        return manifest_bytes(self._folder)
 
     def path(self, name: str, size: int) -> Path:
         return self._folder / name
@@ -67,8 +70,8 @@ class _FetchedFiles:
         self._transfers = transfers
         self._folder = folder
 
-    def manifest(self) -> dict[str, Any]:
-        return parse_manifest(fetch_manifest(self._transfers), self._transfers.where(DATASET_FILE))
+    def manifest(self) -> bytes:
+        return fetch_manifest(self._transfers)
 
     def path(self, name: str, size: int) -> Path:
         for old in self._folder.iterdir():

@@ -43,6 +43,16 @@ def test_damage_is_status_1_and_says_where(sets: Path, capfd: pytest.CaptureFixt
     assert f"{sets / 'beta'}: 2 problems" in captured.out
 
 
+def test_a_damaged_dataset_file_is_named_once_with_one_remedy(sets: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = sets / "beta" / "dataset.json"
+    path.write_bytes(path.read_bytes().replace(b'"title"', b'"tItle"'))
+    assert run(["verify", str(sets / "beta")]) == 1
+    said = capfd.readouterr().err
+    assert said.startswith(f"vosdata: {sets / 'beta'} is damaged: dataset.json: its checksum is")
+    assert said.endswith("Nothing else was checked; copy or make the damaged files again\n")
+    assert (said.count("is damaged"), said.count("dataset.json"), said.count("again")) == (1, 1, 1)
+
+
 def test_json_report_lists_every_problem(sets: Path, capfd: pytest.CaptureFixture[str]) -> None:
     path = damage(sets / "gamma")
     assert run(["verify", str(sets), "--json"]) == 1
