@@ -147,7 +147,7 @@ def open_videos(path: str | Path, split: str | None = None, dataset: str | None 
         ShardError: the shard set is incomplete or damaged.
     """
     root = Path(path)
-    if is_shard_set(root):
+    if looks_like_shard_set(root):
         return _stored_videos(open_shard_set(path), split)
     chosen = _choose_dataset(recognise(root), dataset, root)
     sequences = chosen.sequences(_choose_split(chosen, split))
@@ -155,8 +155,8 @@ def open_videos(path: str | Path, split: str | None = None, dataset: str | None 
     return [FolderVideo(sequence, rate) for sequence in sequences]
 
 
-def is_shard_set(path: Path) -> bool:
-    """Whether a folder is a shard set, complete or not: it holds dataset.json, an index, or tars and no frames.
+def looks_like_shard_set(path: Path) -> bool:
+    """Whether a folder is meant as a shard set, complete or not: it holds dataset.json, an index or numbered tars.
 
     Nothing else is read from a URL, so what lies there is taken for one.
     """

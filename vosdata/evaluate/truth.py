@@ -16,7 +16,7 @@ from vosdata.datasets.listing import subfolders
 from vosdata.datasets.recognise import find_datasets, recognise
 from vosdata.datasets.split_lists import read_split_lists
 from vosdata.datasets.types import Sequence as SequenceFiles
-from vosdata.datasets.videos import FolderVideo, StoredVideo, Video, is_shard_set, open_videos
+from vosdata.datasets.videos import FolderVideo, StoredVideo, Video, looks_like_shard_set, open_videos
 from vosdata.frames import numbered_files
 from vosdata.opening import open_shard_set
 
@@ -119,14 +119,14 @@ def open_truth(path: Path, split: str | None = None, protocol: str = "davis2017"
     """
     if not path.is_dir() and not is_url(path):
         raise DatasetError(f"{path}: there is no such folder")
-    if is_shard_set(path) or find_datasets(path):
+    if looks_like_shard_set(path) or find_datasets(path):
         return open_dataset(path, split, protocol)
     return open_mask_folders(path, split, protocol)
 
 
 def open_dataset(path: Path, split: str | None = None, protocol: str | None = None) -> list[Video]:
     """Opens the videos of a shard set or dataset folder; see :func:`open_truth`."""
-    if is_shard_set(path):
+    if looks_like_shard_set(path):
         return open_videos(path, split)
     has_its_year = any(dataset.name == protocol for dataset in recognise(path))
     return open_videos(path, split, protocol if has_its_year else None)
@@ -145,7 +145,7 @@ def data_digest(videos: Sequence[Video]) -> str:
 
 def usual_protocol(path: Path) -> str:
     """The protocol that fits a shard set or dataset folder: ``davis2016`` for DAVIS 2016, else ``davis2017``."""
-    if is_shard_set(path):
+    if looks_like_shard_set(path):
         return "davis2016" if open_shard_set(path).name.startswith("davis2016") else "davis2017"
     names = {dataset.name for dataset in recognise(path)}
     return "davis2016" if names == {"davis2016"} else "davis2017"

@@ -5,7 +5,7 @@ from pathlib import Path
 from shards.errors import DatasetError, ShardError
 from shards.format import WORKSPACE
 from shards.remote.location import is_url
-from vosdata.datasets.videos import is_shard_set
+from vosdata.datasets.videos import looks_like_shard_set
 from vosdata.inspect.checkpoints import checkpoint_facts, run_facts
 from vosdata.inspect.datasets import dataset_facts, file_facts
 from vosdata.inspect.facts import Facts
@@ -33,7 +33,7 @@ def inspect(path: Path, record: str | None = None) -> list[Facts]:
         raise DatasetError(f"{path} does not exist")
     if path.is_file():
         return [checkpoint_facts(path) if path.suffix == ".safetensors" else file_facts(path)]
-    if holds_shard_sets(path) or is_shard_set(path) or (path / WORKSPACE).is_dir():
+    if holds_shard_sets(path) or looks_like_shard_set(path) or (path / WORKSPACE).is_dir():
         return shard_folder_facts(path)
     run = run_facts(path)
     if run:

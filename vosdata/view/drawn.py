@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from shards.errors import DatasetError
 from shards.remote.location import is_url
 from vosdata.datasets.recognise import find_datasets
-from vosdata.datasets.videos import StoredVideo, Video, is_shard_set, open_videos
+from vosdata.datasets.videos import StoredVideo, Video, looks_like_shard_set, open_videos
 from vosdata.evaluate.truth import AnnotatedVideo, MaskFolder, open_mask_folders
 from vosdata.frames import numbered_files
 from vosdata.view.overlay import mask_picture, overlay
@@ -104,11 +104,11 @@ def open_drawn(path: Path, split: str | None = None, frames_from: Path | None = 
     """
     if not path.is_dir() and not is_url(path):
         raise DatasetError(f"{path}: {'is a file, expected a folder' if path.exists() else 'there is no such folder'}")
-    if is_shard_set(path) or find_datasets(path):
+    if looks_like_shard_set(path) or find_datasets(path):
         if frames_from is not None:
             raise ValueError(f"{path} holds its own frames; take others only for a folder of predictions")
         return [DrawnVideo(video, video) for video in open_videos(path, split)]
-    if inside := [child.name for child in sorted(path.iterdir()) if is_shard_set(child)]:
+    if inside := [child.name for child in sorted(path.iterdir()) if looks_like_shard_set(child)]:
         raise DatasetError(f"{path} holds {len(inside)} shard sets; look at one of them, such as {path / inside[0]}")
     masks = [MaskFolder(path)] if numbered_files(path, (".png",)) else open_mask_folders(path, split)
     if frames_from is None:
