@@ -38,6 +38,7 @@ MAX_KEY = 80
 _UNSAFE = re.compile(rb"[^A-Za-z0-9_-]")
 _HASH_DIGITS = 16
 _MAX_MEMBER_SIZE = 2**31 - 1
+_ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 
 # What all headers have in common: between name and size, between size and checksum, and behind that.
 _OWNER = b"0000644\0" + b"0000000\0" + b"0000000\0"  # mode, uid, gid
@@ -249,4 +250,4 @@ def _record_json(record: Record, key: str, object_ids: NDArray[np.uint8]) -> byt
         "provenance": record.provenance,
         **record.extra,
     }
-    return json.dumps(content, separators=(",", ":"), allow_nan=False).encode("ascii")
+    return _ENCODER.encode(content).encode("ascii")

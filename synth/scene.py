@@ -44,7 +44,7 @@ still read and look as they did.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from shards.errors import SourceError
@@ -247,7 +247,15 @@ class Scene:
 
     def to_json(self) -> dict[str, Any]:
         """The scene as JSON-serialisable data: equal keys and types for every scene, floats that survive exactly."""
-        return {"version": SCENE_VERSION, **_plain(self)}
+        return {
+            "version": SCENE_VERSION,
+            **_plain(self),
+            "camera": _plain(self.camera),
+            "background": _plain(self.background),
+            "objects": [{**_plain(item), "waves": [_plain(wave) for wave in item.waves]} for item in self.objects],
+            "light": _plain(self.light),
+            "shadow": _plain(self.shadow),
+        }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any] | str | bytes) -> "Scene":
@@ -282,15 +290,10 @@ def _read_object(values: Mapping[str, Any]) -> SceneObject:
     return SceneObject(**_curves(curves), waves=waves)
 
 
-def _plain(value: Any) -> Any:
-    """The same data as JSON has it: a dict for each dataclass, lists for tuples."""
-    if isinstance(value, float | str | int):
-        return value
-    if isinstance(value, tuple):
-        return list(value) if isinstance(value[0], float) else [_plain(item) for item in value]
-    if is_dataclass(value):
-        return {name: _plain(getattr(value, name)) for name in value.__dataclass_fields__}
-    return value
+def _plain(part: Any) -> dict[str, Any]:
+    """A part of a scene by the names of its fields, with lists for curves; parts of its own stay as they are."""
+    values = ((name, getattr(part, name)) for name in part.__slots__)
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values}
 
 
 def _curves(values: Mapping[str, Any]) -> dict[str, Any]:
