@@ -1,7 +1,8 @@
 """Pictures and checksums: JPEG through simplejpeg (libjpeg-turbo), or Pillow where it gives up, PNG through OpenCV.
 
 Decoding gives the pixels as they are stored; an EXIF orientation is not applied, because a frame must lie exactly on
-its mask. Frames that vosdata encodes are baseline JPEG with 4:2:0 chroma.
+its mask. Whoever takes frames in refuses those that have one (:func:`check_upright`). Frames that vosdata encodes are
+baseline JPEG with 4:2:0 chroma.
 """
 
 from io import BytesIO
@@ -20,6 +21,8 @@ from shards.masks import PNG_SIGNATURE, ByteLike
 JPEG_SIGNATURE = b"\xff\xd8\xff"
 
 _IHDR_END = 33
+_EXIF_MARKS = (b"Exif\0\0", b"eXIf")  # in JPEG and PNG
+_EXIF_ORIENTATION = 0x0112
 _decode_jpeg = simplejpeg.decode_jpeg
 
 _PILLOW_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
@@ -87,6 +90,30 @@ def image_size(data: ByteLike) -> tuple[int, int]:
     if not (1 <= height <= MAX_SIDE and 1 <= width <= MAX_SIDE and height * width <= MAX_PIXELS):
         raise BadFileError(f"the picture says it is {height}x{width}; more than {MAX_PIXELS} pixels are refused")
     return int(height), int(width)
+
+
+def check_upright(data: bytes) -> None:
+    """Refuses a picture that viewers turn or mirror: its mask may have been drawn on either, and nobody can tell.
+
+    Args:
+        data: a JPEG or PNG file.
+
+    Raises:
+        BadFileError: it has an EXIF orientation of 2 to 8, or cannot be opened.
+    """
+    if not any(mark in data for mark in _EXIF_MARKS):
+        return
+    try:
+        with Image.open(BytesIO(data), formats=["JPEG", "PNG"]) as picture:
+            orientation = picture.getexif().get(_EXIF_ORIENTATION, 1)
+    except _PILLOW_ERRORS as error:
+        raise BadFileError(f"the picture or its EXIF data is damaged: {error}") from error
+    if orientation in range(2, 9):
+        raise BadFileError(
+            f"its EXIF orientation is {orientation}: viewers turn it, and whether masks lie on it as stored or as "
+            "shown cannot be told. Turn the frames for good (exiftran -ai *.jpg), or where masks lie on the pixels as "
+            "stored, remove the tag (exiftool -Orientation= *.jpg)"
+        )
 
 
 def decode_image(data: ByteLike, out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from shards.codec import decode_image
+from shards.codec import check_upright, decode_image
 from shards.errors import BadFileError, SourceError
 from vosdata.datasets.listing import PICTURE_SUFFIXES, frame_number, is_visible
 
@@ -110,9 +110,12 @@ class FrameFolder:
         """Reads the pictures in order of their numbers."""
         for number, file in self._files.items():
             try:
-                yield NumberedFrame(number, decode_image(file.read_bytes()))
+                data = file.read_bytes()
+                check_upright(data)
+                rgb = decode_image(data)
             except BadFileError as error:
                 raise BadFileError(f"{file}: {error}") from error
+            yield NumberedFrame(number, rgb)
 
 
 class VideoFile:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import vosdata.frames
 from shards.codec import encode_jpeg
@@ -101,6 +102,14 @@ def test_a_damaged_frame_is_named(tmp_path: Path) -> None:
     (tmp_path / "00000.jpg").write_bytes(encode_jpeg(gray(50)))
     (tmp_path / "00001.jpg").write_bytes(encode_jpeg(gray(60))[:100])
     with pytest.raises(BadFileError, match=r"00001\.jpg"):
+        list(open_frames(tmp_path))
+
+
+def test_a_frame_that_viewers_turn_is_refused(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    Image.fromarray(gray(50)).save(tmp_path / "00000.jpg", exif=exif)
+    with pytest.raises(BadFileError, match=r"00000\.jpg: its EXIF orientation is 3"):
         list(open_frames(tmp_path))
 
 

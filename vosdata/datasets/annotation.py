@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from shards.codec import decode_image, image_size
+from shards.codec import check_upright, decode_image, image_size
 from shards.errors import BadFileError, DatasetError, VosDataError
 from shards.masks import decode_mask
 from shards.types import BACKGROUND, VOID
@@ -107,11 +107,12 @@ def read_frame(sequence: Sequence, t: int) -> tuple[bytes, tuple[int, int]]:
         The bytes as they are, and height and width from the picture's header.
 
     Raises:
-        BadFileError: the file cannot be read or is neither JPEG nor PNG.
+        BadFileError: the file cannot be read, is neither JPEG nor PNG, or has an EXIF orientation.
     """
     path = sequence.image_path(t)
     data = read_file(path)
     try:
+        check_upright(data)
         return data, image_size(data)
     except VosDataError as error:
         raise _bad_frame(sequence, path, error) from None
