@@ -49,8 +49,8 @@ def command(
     """Pack DAVIS, YouTube-VOS and look-alike folders into shards, one shard set per dataset and split.
 
     The layout of each SOURCE is found, not asked for. Frames keep their original bytes unless --size is given; masks
-    keep their indices (0 background, 1..254 objects, 255 void). Frames that viewers turn (EXIF orientation) are refused,
-    because nobody can tell which way their masks lie. Running the command again continues what was cut off.
+    keep their indices (0 background, 1..254 objects, 255 void). Frames with an EXIF orientation are refused, because
+    nobody can tell which way their masks lie. Running the command again continues what was cut off.
 
     \b
     Example:
