@@ -13,6 +13,7 @@ import argparse
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -42,6 +43,7 @@ from vosdata.models.agame.compiled import compile_heads
 from vosdata.recipe import Recipe, load_recipe
 from vosdata.stream import SnippetStream
 from vosdata.train import Run
+from vosdata.training.allocator import keeping_freed_memory
 from vosdata.training.losses import segmentation_loss
 from vosdata.training.metrics_log import Stopwatch
 from vosdata.training.ranks import Ranks, choose_device
@@ -379,7 +381,10 @@ def main() -> None:
     options.steps = options.steps or (20 if device.type == "cuda" else 1)
     options.video = options.video or ("1x64@480x864" if device.type == "cuda" else "1x8@480x864")
     torch.backends.cudnn.benchmark = True
-    with tempfile.TemporaryDirectory(prefix="vosdata-bench-") as work:
+    with ExitStack() as stack:
+        work = stack.enter_context(tempfile.TemporaryDirectory(prefix="vosdata-bench-"))
+        if device.type == "cpu":  # as in `vosdata train`; the straightforward one gains by it too
+            stack.enter_context(keeping_freed_memory())
         bench = Bench(options, device, Path(work))
         peaks = {one: (options.peak or bench.peak(one) / 1e12) for one in bench.precisions}
         results: list[Result] = []

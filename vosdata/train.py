@@ -32,6 +32,7 @@ from vosdata.models.agame import AGAME
 from vosdata.models.agame.compiled import compile_heads
 from vosdata.recipe import Recipe
 from vosdata.stream import SnippetStream
+from vosdata.training.allocator import keeping_freed_memory
 from vosdata.training.beginning import first_weights, shared_state
 from vosdata.training.computing import computing_as
 from vosdata.training.copying import BatchCopier
@@ -120,6 +121,8 @@ def train(
             summary_writer()  # refuses at once where it is not installed
         stack.enter_context(computing_as(recipe.run))
         ranks = stack.enter_context(join_ranks(detect(), device))
+        if ranks.device.type == "cpu":
+            stack.enter_context(keeping_freed_memory())
         tell = on_message if ranks.is_main else _say_nothing
         if data:
             recipe = with_data(recipe, data, tell)
