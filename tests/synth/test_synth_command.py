@@ -1,5 +1,6 @@
 """``vosdata synth``: what it makes, what it says, and how it refuses a wrong call."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,25 @@ def test_it_makes_a_set_below_the_data_root_and_says_where(tmp_path: Path, capfd
     assert run([*QUICK, "--root", str(tmp_path)]) == 1
     refusal = capfd.readouterr().err.splitlines()[-1]
     assert "quality" in refusal and "60" in refusal and "95" in refusal
+
+
+def test_json_is_all_that_standard_output_holds(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    for already_complete in (False, True):
+        assert run([*QUICK, "--out", str(tmp_path / "set"), "--json"]) == 0
+        (report,) = json.loads(capfd.readouterr().out)
+        tars = sum(path.stat().st_size for path in (tmp_path / "set").glob("*.tar"))
+        assert report == {
+            "folder": str(tmp_path / "set"),
+            "num_records": 3,
+            "num_frames": 6,
+            "num_bytes": tars,
+            "already_complete": already_complete,
+            "skipped": [],
+        }
+    assert run([*QUICK, "--out", str(tmp_path / "scenes.parquet"), "--json"]) == 0
+    (report,) = json.loads(capfd.readouterr().out)
+    size = (tmp_path / "scenes.parquet").stat().st_size
+    assert report == {"file": str(tmp_path / "scenes.parquet"), "num_scenes": 3, "num_bytes": size, "skipped": []}
 
 
 def test_a_preset_sets_keys_and_set_wins(tmp_path: Path) -> None:

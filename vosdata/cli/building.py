@@ -3,7 +3,7 @@
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -68,6 +68,19 @@ class Building:
         if share.whole is None:
             print(_not_whole(self.task, folder, share), file=sys.stderr, flush=True)
         return share.whole
+
+
+def report_json(report: "BuildReport") -> dict[str, Any]:
+    """A report as ``--json`` prints it."""
+    skipped = {one.name: one.reason for one in report.skipped}
+    return {
+        "folder": str(report.folder),
+        "num_records": report.num_records,
+        "num_frames": report.num_frames,
+        "num_bytes": report.num_bytes,
+        "already_complete": report.already_complete,
+        "skipped": [{"name": name, "reason": reason} for name, reason in skipped.items()],
+    }
 
 
 def parse_building(engine: str, workers: str, num_tasks: int | None, task_id: int | None) -> Building:

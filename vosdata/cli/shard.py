@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from shards.errors import DatasetError
-from vosdata.cli.building import EngineOption, NumTasksOption, TaskIdOption, parse_building
+from vosdata.cli.building import EngineOption, NumTasksOption, TaskIdOption, parse_building, report_json
 from vosdata.cli.options import parse_size
 from vosdata.world import data_root
 
@@ -161,12 +161,7 @@ def _report_json(plan: "PackPlan", report: "BuildReport", remarks: list[str]) ->
         "name": plan.name,
         "dataset": plan.dataset.name,
         "split": plan.split,
-        "folder": str(report.folder),
-        "num_records": report.num_records,
-        "num_frames": report.num_frames,
-        "num_bytes": report.num_bytes,
-        "already_complete": report.already_complete,
-        "skipped": [{"name": one.name, "reason": one.reason} for one in report.skipped],
+        **report_json(report),
         "remarks": remarks,
     }
 

@@ -1,5 +1,6 @@
 """What ``vosdata synth`` does with scenes that are stored alone or rendered again, or sets made again (``--from``)."""
 
+import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -88,12 +89,17 @@ def say_what_differs(stored: "StoredScenes", objects: "ObjectSource", background
             )
 
 
-def write_scene_file(plan: "SynthPlan", path: Path) -> None:
-    """Draws the scenes of a plan, writes them to a parquet file and says how many."""
+def write_scene_file(plan: "SynthPlan", path: Path, as_json: bool) -> None:
+    """Draws the scenes of a plan, writes them to a parquet file and says how many, in words or as JSON."""
     from synth.stored import write_scenes
 
     skipped: dict[str, Skipped] = {}
     count = write_scenes(path, plan.scenes(skipped), plan.configuration())
+    if as_json:
+        left_out = [{"name": item.name, "reason": item.reason} for item in skipped.values()]
+        facts = {"file": str(path), "num_scenes": count, "num_bytes": path.stat().st_size, "skipped": left_out}
+        print(json.dumps([facts], indent=2))
+        return
     for item in skipped.values():
         print(f"left out: {item.name}: {item.reason}", file=sys.stderr)
     print(f"{path}: {count:,} scenes, {path.stat().st_size / 1e6:,.2f} MB")

@@ -1,5 +1,6 @@
 """``vosdata synth``: makes SynthVOS as a shard set."""
 
+import json
 import os
 import re
 import sys
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from vosdata.cli.building import EngineOption, NumTasksOption, TaskIdOption, parse_building
+from vosdata.cli.building import EngineOption, NumTasksOption, TaskIdOption, parse_building, report_json
 from vosdata.cli.matching import fit_config, fixed_keys
 from vosdata.cli.options import parse_size
 from vosdata.cli.stored_scenes import (
@@ -123,6 +124,7 @@ def command(
         typer.Option("--set", metavar="KEY=VALUE", help="Set a key of the configuration, such as scene.area=0.02,0.1."),
     ] = None,
     root: Annotated[Path | None, typer.Option(help="Data root. [default: $VOSDATA_ROOT or ./data]")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Make SynthVOS: cut-out objects moving over photographs, as a shard set with exact masks.
 
@@ -201,10 +203,12 @@ def command(
             raise typer.BadParameter("--truth goes with videos; a file of scenes holds none")
         if engine != "local" or num_tasks is not None:
             raise typer.BadParameter("--engine and --num-tasks go with videos; a file of scenes is written at once")
-        write_scene_file(plan, out)
+        write_scene_file(plan, out, as_json)
         return
     report = building.build(plan, target, "videos")
-    if report is not None:
+    if as_json:
+        print(json.dumps([] if report is None else [report_json(report)], indent=2))
+    elif report is not None:
         _print_summary(report, time.monotonic() - start)
 
 
