@@ -21,7 +21,7 @@ from shards.format import (
 )
 from shards.index import IndexEntry
 from shards.layout import Layout
-from shards.masks import MaskStats, decode_mask, object_stats
+from shards.masks import PNG_SIGNATURE, MaskStats, decode_mask, object_stats, png_chunks
 from shards.objects import ObjectTable
 from shards.tar import TarMember
 from shards.types import VOID
@@ -71,6 +71,10 @@ class RecordIndexer:
         self._is_foreign = is_foreign
         self._census = census
         self._end = 0
+        self.num_sealed = 0
+        """Pictures, masks and extras so far that carry checksums of their own, which were right: PNG files."""
+        self.num_unsealed = 0
+        """Members so far that carry none, such as JPEG files: damage inside them may go unseen."""
 
     def looks_own(self, layout: Layout) -> bool:
         """Whether a record's JSON has the keys that vosdata writes."""
@@ -86,6 +90,7 @@ class RecordIndexer:
         """
         fields = self._fields(layout)
         size, objects = self._pixels(layout)
+        self._check_seals(layout)
         if not self._is_foreign:
             self._check_own(layout, fields, size, objects)
         annotated = [number in layout.masks for number in layout.frames]
@@ -194,6 +199,24 @@ class RecordIndexer:
         self._census.add(mask, found)
         stats.append(found)
         return int(mask.shape[0]), int(mask.shape[1])
+
+    def _check_seals(self, layout: Layout) -> None:
+        """Checks the checksums that PNG members carry themselves, and counts those that do and those that do not."""
+        self.num_unsealed += len(layout.members)
+        extras = (member for of_name in layout.extras.values() for member in of_name.values())
+        for member in (*layout.frames.values(), *layout.masks.values(), *extras):
+            data = self._bytes(member)
+            if bytes(data[: len(PNG_SIGNATURE)]) == PNG_SIGNATURE:
+                self._check_png(layout, member, data)
+                self.num_sealed += 1
+                self.num_unsealed -= 1
+
+    def _check_png(self, layout: Layout, member: TarMember, data: memoryview) -> None:
+        try:
+            for _ in png_chunks(data):
+                pass
+        except BadFileError as error:
+            raise self._wrong(layout, member, str(error)) from error
 
     def _wrong(self, layout: Layout, member: TarMember, what: str) -> DatasetError | DamageError:
         kind = DatasetError if self._is_foreign else DamageError

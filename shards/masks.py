@@ -8,6 +8,7 @@ A mask is ``uint8 (H, W)``: 0 background, 1..254 object ids, 255 void.
 """
 
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from io import BytesIO
@@ -289,9 +290,16 @@ def _decode_any(view: memoryview) -> NDArray[np.uint8]:
     return values
 
 
-def _check_stream(view: memoryview, header: _Header) -> None:
-    """Checks the CRC of every chunk and that the pixel stream inflates to its end with the right Adler checksum."""
-    position, parts, kind = len(PNG_SIGNATURE), [], b""
+def png_chunks(view: memoryview) -> Iterator[tuple[bytes, memoryview]]:
+    """Kind and data of each chunk of a PNG, checked against the checksum that it carries.
+
+    Args:
+        view: the whole file; its first 8 bytes are not looked at.
+
+    Raises:
+        BadFileError: a chunk is damaged, or the file is cut off.
+    """
+    position, kind = len(PNG_SIGNATURE), b""
     while kind != b"IEND":
         if position + 12 > len(view):
             raise BadFileError(f"the PNG is cut off: chunk expected at byte {position} of {len(view)}")
@@ -302,9 +310,13 @@ def _check_stream(view: memoryview, header: _Header) -> None:
             raise BadFileError(f"the PNG is cut off: chunk {kind!r} at byte {position} ends beyond byte {len(view)}")
         if struct.unpack_from(">I", view, end)[0] != zlib_ng.crc32(view[position + 4 : end]):
             raise BadFileError(f"the PNG is damaged: checksum of chunk {kind!r} at byte {position} is wrong")
-        if kind == b"IDAT":
-            parts.append(view[position + 8 : end])
+        yield kind, view[position + 8 : end]
         position = end + 4
+
+
+def _check_stream(view: memoryview, header: _Header) -> None:
+    """Checks every chunk, and that the pixel stream inflates to its end with the right Adler checksum."""
+    parts = [data for kind, data in png_chunks(view) if kind == b"IDAT"]
     # An interlaced picture has up to seven passes, each with its own filter bytes; this bounds them all.
     limit = 2 * (header.height + 8) * (header.width + 16)
     inflate = zlib_ng.decompressobj(_WBITS)

@@ -125,6 +125,9 @@ class _Rebuild:
         self._sizes: set[tuple[int, int]] = set()
         self._is_foreign = not _is_own(folder, self._files)
         self._prefix_keys = False
+        known = [] if self._old is None else self._old["shards"]
+        self._vouched = {info["file"] for info in known}
+        self._num_sealed = self._num_unsealed = 0
 
     def run(self) -> RebuildReport:
         self._survey()
@@ -133,6 +136,7 @@ class _Rebuild:
             write_index(file, self._batches())
             self._census.check(self._folder)
             self._check_against_old()
+            self._note_unseen()
             manifest = self._manifest(file)
             if before[DATASET_FILE] is not None and seal(manifest) != (self._folder / DATASET_FILE).read_bytes():
                 (self._folder / DATASET_FILE).unlink()  # its presence would say that it fits the new index
@@ -181,6 +185,9 @@ class _Rebuild:
                 if self._progress is not None:
                     self._progress(done + layout.members[-1].offset, self._total)
             indexer.finish()
+            if path.name not in self._vouched:
+                self._num_sealed += indexer.num_sealed
+                self._num_unsealed += indexer.num_unsealed
             done += len(data)
             self._infos.append(ShardInfo(shard, path.name, len(entries), len(data), hex_crc(crc32c(data))))
             yield entries_to_batch(entries)
@@ -211,6 +218,16 @@ class _Rebuild:
         if gone := sorted(known.keys() - {info.file for info in self._infos}):
             records = sum(info["num_records"] for info in old if info["file"] in gone)
             self._notes.append(f"{len(gone)} shards are gone, the first is {gone[0]}; the set lost {records} records")
+
+    def _note_unseen(self) -> None:
+        """Says how far tars can be trusted whose checksums nobody kept."""
+        num_tars = sum(info.file not in self._vouched for info in self._infos)
+        if num_tars:
+            self._notes.append(
+                f"no {DATASET_FILE} vouches for {num_tars} of the tars: the headers in them are right, and the "
+                f"checksums that {self._num_sealed} PNG files carry; damage inside the {self._num_unsealed} other "
+                "files (JPEG, JSON) may go unseen"
+            )
 
     def _manifest(self, index: Any) -> dict[str, Any]:
         shards = [asdict(info) for info in self._infos]

@@ -19,7 +19,9 @@ from shards.manifest import read_manifest
 from shards.masks import encode_mask
 from shards.reader import ShardSet
 from shards.rebuild import rebuild
+from shards.types import Record, StoredFrame
 from shards.verify import verify
+from shards.writer import ShardWriter
 
 
 @pytest.fixture
@@ -81,6 +83,52 @@ def test_a_damaged_dataset_file_is_made_anew_and_said(copy: Path) -> None:
     report = rebuild(copy)
     assert any("was damaged" in note for note in report.notes)
     assert verify(copy).problems == ()
+
+
+def damaged_at(path: Path, offset: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[offset] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("what", ["header", "json", "mask", "png picture", "png extra", "padding", "end"])
+def test_damage_is_found_without_dataset_file_where_something_tells(tmp_path: Path, what: str) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+    mask = np.eye(HEIGHT, WIDTH, dtype=np.uint8)
+    extras = {"flow.png": encode_mask(mask + 1)}
+    record = Record("clip", (StoredFrame(0, png(pixels), mask, extras),), HEIGHT, WIDTH)
+    path = tmp_path / "toy-000000.tar"
+    with path.open("wb") as file:
+        writer = ShardWriter(file, 0)
+        entry = writer.add(record)
+        writer.close()
+    offset = {
+        "header": entry.image_offsets[0] - 300,
+        "json": entry.json_offset + 10,
+        "mask": entry.mask_offsets[0] + entry.mask_sizes[0] - 20,
+        "png picture": entry.image_offsets[0] + entry.image_sizes[0] // 2,
+        "png extra": entry.extra_offsets[0, 0] + entry.extra_sizes[0, 0] - 20,
+        "padding": entry.image_offsets[0] + entry.image_sizes[0],
+        "end": path.stat().st_size - 1,
+    }[what]
+    whole = path.read_bytes()
+    damaged_at(path, int(offset))
+    with pytest.raises((DamageError, DatasetError), match=r"toy-000000\.tar"):
+        rebuild(tmp_path)
+    assert [one.name for one in tmp_path.iterdir()] == ["toy-000000.tar"]
+    path.write_bytes(whole)
+    (note,) = rebuild(tmp_path).notes
+    assert "checksums that 3 PNG files carry; damage inside the 1 other files" in note
+
+
+def test_damage_that_nothing_can_tell_is_said_to_be_possible(copy: Path) -> None:
+    offset = int(ShardSet(copy).entry(4).image_offsets[0]) + 400
+    (copy / "dataset.json").unlink()
+    damaged_at(copy / "toy-000001.tar", offset)
+    (note,) = rebuild(copy).notes
+    assert "no dataset.json vouches for 3 of the tars" in note
+    assert "checksums that 23 PNG files carry; damage inside the 36 other files (JPEG, JSON) may go unseen" in note
+    assert rebuild(copy).notes == ()
 
 
 def test_shards_that_are_not_those_that_were_written_get_no_seal(copy: Path) -> None:
