@@ -126,6 +126,10 @@ class ShardSet:
             content = json.loads(bytes(data))
         return content if _has_fixed_keys(content) else {**content, **_fixed_keys(entry)}
 
+    def own_fields(self, position: int) -> dict[str, Any]:
+        """What the record's JSON holds besides the format's fixed keys. Raises as :meth:`record_json`."""
+        return {key: value for key, value in self.record_json(position).items() if key not in RECORD_KEYS}
+
     def image_bytes(self, position: int, frame: int, entry: IndexEntry | None = None) -> memoryview:
         """The stored picture file of a frame, a read-only view on the mapped shard.
 
@@ -351,7 +355,6 @@ class ShardSet:
             )
             for frame, number in enumerate(entry.frame_numbers)
         )
-        extra = {key: value for key, value in self.record_json(position).items() if key not in RECORD_KEYS}
         return Record(
             sequence=entry.sequence,
             frames=frames,
@@ -360,7 +363,7 @@ class ShardSet:
             source=entry.source,
             licence=entry.licence,
             provenance=entry.provenance,
-            extra=extra,
+            extra=self.own_fields(position),
         )
 
     def _extras(self, position: int, frame: int, entry: IndexEntry) -> dict[str, bytes]:

@@ -34,7 +34,7 @@ import pyarrow.parquet as pq
 from shards.atomic import atomic_file, write_atomically
 from shards.codec import image_suffix
 from shards.errors import DatasetError, VosDataError
-from shards.format import CARD_FILE, RECORD_KEYS
+from shards.format import CARD_FILE
 from shards.masks import decode_mask
 from shards.reader import ShardSet
 from shards.types import Record, StoredFrame
@@ -140,7 +140,6 @@ def parquet_row(shard_set: ShardSet, position: int) -> dict[str, Any]:
     numbers = entry.frame_numbers.tolist()
     images = [bytes(shard_set.image_bytes(position, frame, entry)) for frame in range(entry.num_frames)]
     masks = [mask_file(shard_set, position, frame) for frame in range(entry.num_frames)]
-    fields = {name: value for name, value in shard_set.record_json(position).items() if name not in RECORD_KEYS}
     return {
         "key": entry.key,
         "sequence": entry.sequence,
@@ -166,7 +165,7 @@ def parquet_row(shard_set: ShardSet, position: int) -> dict[str, Any]:
             for frame, number in enumerate(numbers)
             if (data := shard_set.extra_bytes(position, frame, name, entry)) is not None
         ],
-        "fields": json.dumps(fields),
+        "fields": json.dumps(shard_set.own_fields(position)),
     }
 
 

@@ -24,7 +24,7 @@ import numpy as np
 from shards.atomic import atomic_file
 from shards.codec import image_suffix
 from shards.errors import DatasetError, VosDataError
-from shards.format import END_OF_TAR, RECORD_KEYS, padding, shard_name
+from shards.format import END_OF_TAR, padding, shard_name
 from shards.masks import decode_mask, encode_mask
 from shards.reader import ShardSet
 from shards.types import VOID, Record, StoredFrame
@@ -68,7 +68,6 @@ class FrameTars:
 def frame_members(shard_set: ShardSet, position: int) -> Iterator[tuple[str, bytes]]:
     """The members of a record's frames: name and content."""
     entry = shard_set.entry(position)
-    fields = {name: value for name, value in shard_set.record_json(position).items() if name not in RECORD_KEYS}
     void: bytes | None = None
     for frame, number in enumerate(entry.frame_numbers.tolist()):
         sample = f"{entry.key}/{number:05d}"
@@ -88,7 +87,7 @@ def frame_members(shard_set: ShardSet, position: int) -> Iterator[tuple[str, byt
             "source": entry.source,
             "licence": entry.licence,
             "provenance": entry.provenance,
-            "fields": json.dumps(fields) if frame == 0 else "",
+            "fields": json.dumps(shard_set.own_fields(position)) if frame == 0 else "",
         }
         yield f"{sample}.json", json.dumps(content).encode()
         for name in entry.extra_names:

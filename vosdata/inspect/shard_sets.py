@@ -67,8 +67,6 @@ def record_facts(shard_set: ShardSet, key: str) -> Facts:
     """
     position = find_record(shard_set, key)
     entry = shard_set.entry(position)
-    content = shard_set.record_json(position)
-    own = {name: value for name, value in content.items() if not hasattr(entry, name)}
     values = {
         "record": entry.key,
         "position": position,
@@ -81,7 +79,7 @@ def record_facts(shard_set: ShardSet, key: str) -> Facts:
         "source": entry.source,
         "licence": entry.licence,
         "provenance": entry.provenance,
-        **own,
+        **shard_set.own_fields(position),
     }
     rows = tuple(
         (
