@@ -10,10 +10,10 @@ import pytest
 import simplejpeg
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
 
 from shards import codec
-from shards.codec import crc32c, decode_image, encode_jpeg, image_size, image_suffix
+from shards.codec import check_upright, crc32c, decode_image, encode_jpeg, image_size, image_suffix
 from shards.errors import BadFileError
 
 
@@ -192,3 +192,32 @@ def test_a_jpeg_with_chroma_that_simplejpeg_does_not_know_is_read() -> None:
         simplejpeg.decode_jpeg_header(bytes(rare))
     assert image_size(rare) == (16, 16)
     np.testing.assert_array_equal(decode_image(rare, np.zeros((16, 16, 3), np.uint8)), np.full((16, 16, 3), 128))
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_a_picture_is_refused_exactly_where_viewers_turn_it(kind: str, order: str) -> None:
+    pixels = Image.fromarray(np.arange(96, dtype=np.uint8).reshape(4, 8, 3))
+    for orientation in range(10):
+        exif = Image.Exif()
+        exif.endian = order
+        exif[0x010F], exif[0x0112] = "a camera", orientation
+        data = saved(pixels, kind, exif=exif)
+        with Image.open(BytesIO(data)) as picture:
+            is_turned = ImageOps.exif_transpose(picture).tobytes() != picture.tobytes()
+        assert is_turned == (2 <= orientation <= 8)
+        if is_turned:
+            with pytest.raises(BadFileError, match=f"orientation is {orientation}"):
+                check_upright(data)
+        else:
+            check_upright(data)
+    check_upright(saved(pixels, kind))
+
+
+@given(st.binary(max_size=60), st.sampled_from([b"II*\0", b"MM\0*"]))
+def test_malformed_exif_says_nothing(noise: bytes, order: bytes) -> None:
+    """At most that the picture is turned: where the noise states a tag."""
+    try:
+        check_upright(b"\xff\xd8\xff\xe1\0\x40Exif\0\0" + order + noise)
+    except BadFileError as error:
+        assert "EXIF orientation" in str(error)
