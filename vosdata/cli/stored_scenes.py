@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from shards.plan import Skipped
     from synth.generate import SynthPlan
     from synth.stored import StoredScenes
+    from synth.truth import TruthKind
     from synth.types import BackgroundSource, ObjectSource
 
 
@@ -87,6 +88,14 @@ def say_what_differs(stored: "StoredScenes", objects: "ObjectSource", background
                 "videos may differ from the first ones",
                 file=sys.stderr,
             )
+
+
+def check_scene_file(truth: "Collection[TruthKind]", engine: str, num_tasks: int | None) -> None:
+    """Refuses what goes with videos only."""
+    if truth:
+        raise typer.BadParameter("--truth goes with videos; a file of scenes holds none")
+    if engine != "local" or num_tasks is not None:
+        raise typer.BadParameter("--engine and --num-tasks go with videos; a file of scenes is written at once")
 
 
 def write_scene_file(plan: "SynthPlan", path: Path, as_json: bool) -> None:

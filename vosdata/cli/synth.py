@@ -6,6 +6,7 @@ import re
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -17,6 +18,7 @@ from vosdata.cli.options import parse_size
 from vosdata.cli.stored_scenes import (
     check_nothing_else,
     check_rendering_only,
+    check_scene_file,
     rendering_values,
     say_what_differs,
     sources_described,
@@ -28,6 +30,9 @@ from vosdata.world import data_root
 
 if TYPE_CHECKING:
     from shards.plan import BuildReport
+    from synth.config import SynthConfig
+    from synth.presets import PresetName
+    from synth.stored import StoredScenes
     from synth.truth import TruthKind
     from synth.types import BackgroundSource, ObjectSource
 
@@ -143,25 +148,77 @@ def command(
     """
     # There is a process for every core; numpy's own threads would only take turns with them. It looks when imported.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    from synth.config import make_config
     from synth.generate import SynthPlan
     from synth.generate_device import DevicePlan
     from synth.reproduce import read_description
     from synth.stored import open_scenes
 
+    _check_numbers(n, seed, scenes)
+    description = read_description(Path(scenes)) if scenes is not None and scenes.endswith(".json") else None
+    stored = None
+    if description is not None:
+        check_nothing_else(out, n, frames, size, objects_per_video, preset, seed, truth, overrides)
+        objects, backgrounds = sources_described(description.configuration, objects, backgrounds)
+    elif scenes is not None:
+        check_rendering_only(out, objects_per_video, preset, seed, overrides)
+        stored = open_scenes(scenes)
+        n = len(stored) if n is None else n
+        objects, backgrounds = sources_of(stored, objects, backgrounds)
+    config = _config(stored, frames, size, objects_per_video, overrides or [], preset)
+    if match is not None and scenes is not None:
+        raise typer.BadParameter("--match says how scenes are drawn; those of --from are drawn already")
+    kinds = _parse_truth(truth)
+    building = parse_building(engine, workers, num_tasks, task_id)
+    base = data_root(root)
+    target = out or base / "shards" / "synthvos"
+    if target.suffix == ".parquet":
+        check_scene_file(kinds, engine, num_tasks)
+    if device != "cpu":
+        building = replace(building, workers=1)  # the device's batches keep it busy; the cores encode
+        _check_device(device, engine, out, kinds, description is not None)
+    sources = _open_sources(base / "raw", objects, backgrounds)
+    if stored is not None:
+        say_what_differs(stored, *sources)
+    if match is not None:
+        fixed = fixed_keys(overrides, objects_per_video)
+        page = target.resolve().with_name(f"{target.resolve().name}.match.html")
+        config = fit_config(match, config, sources[0], fixed, page)
+    if description is not None:
+        plan = description.plan(*sources, on_bad=on_bad)
+    else:
+        make_plan = SynthPlan if device == "cpu" else partial(DevicePlan, device=device)
+        plan = make_plan(config, *sources, n or 0, seed or 0, on_bad=on_bad, truth=kinds, stored=stored)
+    start = time.monotonic()
+    if target.suffix == ".parquet":
+        write_scene_file(plan, target, as_json)
+        return
+    report = building.build(plan, target, "videos")
+    if as_json:
+        print(json.dumps([] if report is None else [report_json(report)], indent=2))
+    elif report is not None:
+        _print_summary(report, time.monotonic() - start)
+
+
+def _check_numbers(n: int | None, seed: int | None, scenes: str | None) -> None:
     if n is not None and n < 1:
         raise typer.BadParameter(f"--n wants a number of videos of at least 1, got {n}")
     if n is None and scenes is None:
         raise typer.BadParameter("--n wants the number of videos to make")
     if seed is not None and not 0 <= seed < 2**63:
         raise typer.BadParameter(f"--seed must lie in [0, 2**63), got {seed}")
-    description = read_description(Path(scenes)) if scenes is not None and scenes.endswith(".json") else None
-    if description is not None:
-        check_nothing_else(out, n, frames, size, objects_per_video, preset, seed, truth, overrides)
-        objects, backgrounds = sources_described(description.configuration, objects, backgrounds)
-    elif scenes is not None:
-        check_rendering_only(out, objects_per_video, preset, seed, overrides)
-    stored = None if scenes is None or description is not None else open_scenes(scenes)
+
+
+def _config(
+    stored: "StoredScenes | None",
+    frames: int | None,
+    size: str | None,
+    objects_per_video: str | None,
+    overrides: list[str],
+    preset: "PresetName | None",
+) -> "SynthConfig":
+    """The configuration: what the options say, else the set of the stored scenes, else the preset."""
+    from synth.config import make_config
+
     values: dict[str, Any] = {} if stored is None else rendering_values(stored)
     if frames is not None:
         values["num_frames"] = frames
@@ -169,47 +226,7 @@ def command(
         values["size"] = parse_size(size)
     if objects_per_video is not None:
         values["objects_per_video"] = _parse_range(objects_per_video)
-    config = make_config(values, overrides or (), preset or "rich")
-    if stored is not None:
-        n = len(stored) if n is None else n
-        objects, backgrounds = sources_of(stored, objects, backgrounds)
-    if match is not None and scenes is not None:
-        raise typer.BadParameter("--match says how scenes are drawn; those of --from are drawn already")
-    kinds = _parse_truth(truth)
-    building = parse_building(engine, workers, num_tasks, task_id)
-    if device != "cpu":
-        building = replace(building, workers=1)  # the device's batches keep it busy; the cores encode
-        _check_device(device, engine, out, kinds, description is not None)
-    base = data_root(root)
-    object_source, background_source = _open_sources(base / "raw", objects, backgrounds)
-    if stored is not None:
-        say_what_differs(stored, object_source, background_source)
-    target = out or base / "shards" / "synthvos"
-    if match is not None:
-        fixed = fixed_keys(overrides, objects_per_video)
-        page = target.resolve().with_name(f"{target.resolve().name}.match.html")
-        config = fit_config(match, config, object_source, fixed, page)
-    sources = object_source, background_source
-    if description is not None:
-        plan = description.plan(*sources, on_bad=on_bad)
-    elif device != "cpu":
-        arguments = config, *sources, n or 0, seed or 0
-        plan = DevicePlan(*arguments, device=device, on_bad=on_bad, truth=kinds, stored=stored)
-    else:
-        plan = SynthPlan(config, *sources, n or 0, seed or 0, on_bad=on_bad, truth=kinds, stored=stored)
-    start = time.monotonic()
-    if out is not None and out.suffix == ".parquet":
-        if kinds:
-            raise typer.BadParameter("--truth goes with videos; a file of scenes holds none")
-        if engine != "local" or num_tasks is not None:
-            raise typer.BadParameter("--engine and --num-tasks go with videos; a file of scenes is written at once")
-        write_scene_file(plan, out, as_json)
-        return
-    report = building.build(plan, target, "videos")
-    if as_json:
-        print(json.dumps([] if report is None else [report_json(report)], indent=2))
-    elif report is not None:
-        _print_summary(report, time.monotonic() - start)
+    return make_config(values, overrides, preset or "rich")
 
 
 def _check_device(device: str, engine: str, out: Path | None, kinds: list["TruthKind"], again: bool) -> None:
