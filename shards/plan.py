@@ -1,7 +1,9 @@
 """What a producer gives to :func:`shards.build.build_shard_set`: a plan that can make any of its shards on its own."""
 
+import pickle
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -98,3 +100,10 @@ class BuildReport:
 
     already_complete: bool
     """True when the folder held the same set already and nothing was done."""
+
+
+@lru_cache(maxsize=1)
+def unpacked(packed: bytes) -> ShardPlan:
+    """A pickled plan in a worker process: one object for all its shards, so that what the plan has cached stays."""
+    plan: ShardPlan = pickle.loads(packed)
+    return plan

@@ -9,14 +9,13 @@ from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from functools import lru_cache
 from multiprocessing.connection import wait as wait_for_handles
 
 from shards.engine import Job
 from shards.errors import ShardError
 from shards.making import make_shard
 from shards.memory import keep_freed_memory
-from shards.plan import ShardPlan
+from shards.plan import ShardPlan, unpacked
 from shards.workspace import Workspace
 
 _POLL_SECONDS = 0.2
@@ -119,16 +118,9 @@ class _Stopped(Exception):  # noqa: N818 - no error: the parent asked for it and
     """Ends a worker's shard early."""
 
 
-@lru_cache(maxsize=1)
-def _unpacked(packed: bytes) -> ShardPlan:
-    """The plan in a worker process: one object for all its shards, so that what the plan has cached stays."""
-    plan: ShardPlan = pickle.loads(packed)
-    return plan
-
-
 def _work(packed: bytes | ShardPlan, shard: int, workspace: Workspace, num_shards: int) -> None:
     """Makes one shard in a worker."""
-    plan = _unpacked(packed) if isinstance(packed, bytes) else packed
+    plan = unpacked(packed) if isinstance(packed, bytes) else packed
     board = workspace.progress(num_shards)
 
     def tick(count: int) -> None:

@@ -16,14 +16,13 @@ from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from shards.engine import Job
 from shards.errors import ShardError
 from shards.making import make_shard
-from shards.plan import ShardPlan
+from shards.plan import unpacked
 from shards.workspace import Workspace
 
 _POLL_SECONDS = 0.2
@@ -174,13 +173,6 @@ def _wait_until_seen(made: _Made, shard: int, job: Job) -> None:
         time.sleep(_POLL_SECONDS)
 
 
-@lru_cache(maxsize=1)
-def _unpacked(packed: bytes) -> ShardPlan:
-    """The plan in a worker: one object for all its shards, so that what the plan has cached stays."""
-    plan: ShardPlan = pickle.loads(packed)
-    return plan
-
-
 def _work(packed: bytes, shard: int, workspace: Workspace, current_folder: Path) -> _Made:
     """Makes one shard on a node, unless a task that was thought lost has made it."""
     node = platform.node()
@@ -193,7 +185,7 @@ def _work(packed: bytes, shard: int, workspace: Workspace, current_folder: Path)
     os.chdir(current_folder)  # relative paths in the plan mean what they mean where it was made
     fragment = workspace.read_fragment(shard)
     if fragment is None:
-        make_shard(_unpacked(packed), shard, workspace)
+        make_shard(unpacked(packed), shard, workspace)
         fragment = workspace.read_fragment(shard)
     if fragment is None:
         raise ShardError(f"{workspace.folder}: shard {shard} vanished on machine {node} when it had just been made")
