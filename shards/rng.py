@@ -53,6 +53,13 @@ def draw_uniform(rng: np.random.Generator, *ranges: tuple[float, float]) -> list
     return [low + (high - low) * share for (low, high), share in zip(ranges, shares, strict=True)]
 
 
+def draw_columns(rng: np.random.Generator, count: int, *ranges: tuple[float, float]) -> NDArray[np.float64]:
+    """Draws for each of ``count`` things a number from each range: ``float64 (len(ranges), count, 1)``."""
+    low, high = np.array(ranges).T[..., None]
+    drawn: NDArray[np.float64] = low + (high - low) * rng.random((count, len(ranges))).T
+    return drawn[..., None]
+
+
 class _Key(ISeedSequence):
     """Gives Philox its key.
 

@@ -29,6 +29,19 @@ def similarity(centre: Floats, scale: Floats, angle_degrees: Floats, origin: Flo
     return maps
 
 
+def camera_maps(camera: Floats, extent: Floats) -> Floats:
+    """World to frame.
+
+    Args:
+        camera: ``(4, ...)``: x, y, zoom and rotation, as :class:`synth.scene.Camera` has them.
+        extent: ``(2, 1, ...)``: width and height of the frame, in the unit of both.
+    """
+    x, y, zoom, rotation = camera
+    maps = similarity(extent / 2, zoom, -rotation, extent / 2, np.ones(1))
+    maps[:, 2] -= turn(maps, np.stack([x, y]) * extent)
+    return maps
+
+
 def compose(outer: Floats, inner: Floats) -> Floats:
     """The maps that do ``inner`` first and then ``outer``."""
     both: Floats = outer[:, 0, None] * inner[0] + outer[:, 1, None] * inner[1]

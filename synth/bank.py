@@ -25,7 +25,10 @@ MAX_BYTES = 512 * 2**20
 """Default bound of a bank's memory: all built-in pictures, or about 2,000 cutouts and photographs of 250 KB."""
 
 SILHOUETTE_CELLS = 24
-"""Cells along the longer side of a silhouette: at most 576 points say where an object is while a scene is drawn."""
+"""Cells along each side of a silhouette, which says where an object is while a scene is drawn."""
+
+SAMPLE_POINTS = 64
+"""Points of each cutout that say whether it can be seen: a bit each of a word."""
 
 LEVEL_STEP = math.sqrt(0.5)
 """Each level of a picture is this much smaller. Bilinear sampling then never skips a pixel: a warp shrinks by at most
@@ -46,10 +49,12 @@ class Sprite:
     """``uint8 (h, w, 4)``: RGB premultiplied by alpha, and alpha."""
 
     points: NDArray[np.float64]
-    """``float64 (P, 2)``: sample points (x, y) in pixels that lie on the object, about evenly spread; at least one."""
+    """``float64 (3, SAMPLE_POINTS)``: x, y and 1 of points in pixels that lie on the object, about evenly spread; of
+    objects with few pixels some are there more than once. Of backgrounds the middle."""
 
     occupied: NDArray[np.bool_]
-    """``bool (rows, columns)``: coarse silhouette, true where a cell's middle is solid."""
+    """``bool (SILHOUETTE_CELLS + 2, SILHOUETTE_CELLS + 2)``: coarse silhouette, true where a cell's middle is solid,
+    with an empty border."""
 
     num_solid: int
     """Number of pixels that belong to the object."""
@@ -107,10 +112,10 @@ def make_sprite(name: str, rgba: Image) -> Sprite:
 def make_backdrop(name: str, rgb: Image) -> Sprite:
     """Prepares a background for warping: four channels warp faster than three."""
     pixels = cv2.cvtColor(rgb, cv2.COLOR_RGB2RGBA)
-    middle = np.array([[rgb.shape[1] / 2, rgb.shape[0] / 2]])
+    middle = np.array([[rgb.shape[1] / 2], [rgb.shape[0] / 2], [1.0]])
     height, width = rgb.shape[:2]
     corners = np.array([[0.0, 0.0], [width, 0.0], [width, height], [0.0, height]])
-    return Sprite(name, pixels, middle, np.ones((1, 1), np.bool_), height * width, corners)
+    return Sprite(name, pixels, middle, np.zeros((0, 0), np.bool_), height * width, corners)
 
 
 def _hull(shown: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -124,18 +129,14 @@ def _hull(shown: NDArray[np.bool_]) -> NDArray[np.float64]:
 
 def _silhouette(solid: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Sample points and coarse occupancy of an object; points are probed, not averaged, so they are exact."""
-    height, width = solid.shape
-    cell = max(height, width) / SILHOUETTE_CELLS
-    rows, columns = max(1, round(height / cell)), max(1, round(width / cell))
-    y = (np.arange(rows) + 0.5) * (height / rows)
-    x = (np.arange(columns) + 0.5) * (width / columns)
-    occupied = solid[np.ix_(y.astype(np.int64), x.astype(np.int64))]
-    hit_rows, hit_columns = np.nonzero(occupied)
-    if len(hit_rows) < 8:  # thin or tiny: every solid pixel counts, thinned out evenly
-        ys, xs = np.nonzero(solid)
-        pick = np.linspace(0, len(ys) - 1, min(len(ys), 256)).astype(np.int64)
-        return np.stack([xs[pick] + 0.5, ys[pick] + 0.5], axis=1), occupied
-    return np.stack([x[hit_columns], y[hit_rows]], axis=1), occupied
+    y, x = ((np.arange(SILHOUETTE_CELLS) + 0.5) * (side / SILHOUETTE_CELLS) for side in solid.shape)
+    occupied = np.pad(solid[np.ix_(y.astype(np.int64), x.astype(np.int64))], 1)
+    rows, columns = np.nonzero(occupied[1:-1, 1:-1])
+    x, y = x[columns], y[rows]
+    if len(x) < 8:  # thin or tiny: every solid pixel counts
+        y, x = (middle + 0.5 for middle in np.nonzero(solid))
+    chosen = np.linspace(0, len(x) - 1, SAMPLE_POINTS).astype(np.int64)
+    return np.stack([x[chosen], y[chosen], np.ones(SAMPLE_POINTS)]), occupied
 
 
 @dataclass(slots=True)

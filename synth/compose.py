@@ -1,39 +1,41 @@
 """Draws scenes: a pure function of configuration, seed, index and sources.
 
-Pictures, motion, its manner (to and fro, pausing, overtaking), ways out of the frame, and every effect
-(:mod:`synth.effects`) are drawn from separate random streams, so that a file left out changes which pictures appear,
-not how they move, and what is off changes nothing else. Whether an object can be seen is decided on a few hundred
-sample points of its silhouette, with plain arithmetic, so that every machine draws the same scenes.
+Pictures, motion, places that are tried, and effects (:mod:`synth.effects`) are drawn from separate random streams, so
+that a file left out changes which pictures appear, not how the camera moves; and of each stream equally much is drawn
+whatever is asked for, so that what is off changes nothing else. Whether an object can be seen is decided on sample
+points of its silhouette, with plain arithmetic, so that every machine draws the same scenes.
 """
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shards.errors import BadFileError, SourceError
-from shards.rng import draw_uniform, generator
-from synth.bank import SILHOUETTE_CELLS, PictureBank, Sprite
+from shards.rng import draw_columns, draw_uniform, generator
+from synth.affine import camera_maps, compose, invert, move, similarity, turn
+from synth.bank import SAMPLE_POINTS, SILHOUETTE_CELLS, PictureBank, Sprite
 from synth.config import SceneConfig, SynthConfig
 from synth.effects import add_effects
-from synth.geometry import Maps, Path, apply, camera_maps, compose, invert, object_maps, path_maps
 from synth.motion import (
+    NUM_CONTROL,
     Curve,
-    Moments,
     accelerate,
     approach,
     come_back,
-    control_times,
     enter,
     glide,
     leave,
     make_curve,
+    make_curves,
     overtake,
     pause,
+    round_values,
+    spline_basis,
     sway,
     swing,
     wander,
@@ -41,6 +43,10 @@ from synth.motion import (
 from synth.pipelines import Pipelines
 from synth.scene import Camera, Scene, SceneBackground, SceneObject
 from synth.types import BackgroundSource, ObjectSource
+
+Floats: TypeAlias = NDArray[np.float64]
+Ints: TypeAlias = NDArray[np.int64]
+Bools: TypeAlias = NDArray[np.bool_]
 
 ReportBad: TypeAlias = Callable[[str, BadFileError], None]
 """Told of every file that is passed over: its printable name, and why it cannot be used."""
@@ -60,37 +66,56 @@ CHECKS = 9
 FARTHEST_OUT = 0.5
 """Longest way out of the frame in frame diagonals; longer ones would be too fast to be followed, and are not taken."""
 
+STEP_OUT = 0.02
+"""Ways out are multiples of this, so that bending and trembling a little more seldom changes them."""
+
+_TURN = 0.0, 2 * math.pi
+_SHARE = 0.0, 1.0
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Stage:
     """What objects are placed on. Lengths are in frame diagonals."""
 
     config: SceneConfig
-    height: float
-    width: float
-    moments: Moments
-    camera: Camera
-    camera_maps: Maps
-    """World to frame at the moments, ``(T, 2, 3)``."""
-
-    @property
-    def frame(self) -> tuple[float, float]:
-        """Height and width of the frame in its diagonals."""
-        return self.height, self.width
+    extent: Floats
+    """``(2, 1)``: width and height of the frame."""
+    camera: Floats
+    """``(4, NUM_CONTROL)``: control values of the camera's x, y, zoom and rotation, before it trembles."""
+    camera_maps: Floats
+    """World to frame at the checks, ``(2, 3, T)``."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Placed:
-    """An object of a growing scene, how it looks and where it is."""
+class _Cast:
+    """N objects without places, in the order in which they find them. Columns are ``float64 (N, 1)``."""
 
-    item: SceneObject
-    sprite: Sprite
-    maps: Maps
-    """Cutout's pixels to world at the moments, ``(T, 2, 3)``."""
-    back: Maps
-    """World to cutout's pixels in the first frame, ``(2, 3)``."""
-    seen: NDArray[np.bool_]
-    """``bool (P,)``: which of the cutout's sample points the first frame shows."""
+    sprites: list[Sprite]
+    depth: Ints
+    """``(N,)``: from 0, the nearest, to N - 1."""
+    size: Floats
+    """Diagonal of the picture in frame diagonals, at first and if it is not made smaller; a column."""
+    largest: Floats
+    """What bounds it, a column."""
+    side: Floats
+    """-1 where it is mirrored, else 1, a column."""
+    cycles: Floats
+    """Times to and fro, a column; 0 goes straight on."""
+    phase: Floats
+    """Where in the cycle it starts, in cycles, a column."""
+    pauses: list[tuple[float, float] | None]
+    """Begin and length of a standstill; None goes on all the time."""
+    sizes: Floats
+    """``(2, N)``: width and height of the cutouts' pictures in pixels."""
+    diagonal: Floats
+    """Of these pictures in pixels, a column."""
+    points: Floats
+    """``(N, 3, SAMPLE_POINTS)``: x, y and 1 of sample points of the cutouts, in pixels."""
+    occupied: Bools
+    """``(N, cells + 2, cells + 2)``: silhouettes with an empty border."""
+
+    def __len__(self) -> int:
+        return len(self.sprites)
 
 
 def make_scene(
@@ -124,51 +149,51 @@ def compose_scene(
     """
     if pipelines is None:
         pipelines = Pipelines(config.cutout_pipeline, config.background_pipeline)
-    pictures = generator(seed, 0, index, "scene pictures")
     motion = generator(seed, 0, index, "scene motion")
-    manners = generator(seed, 0, index, "scene manners")
-    copies = generator(seed, 0, index, "scene copies")
-    ways_out = generator(seed, 0, index, "scene ways out")
+    pictures = generator(seed, 0, index, "scene pictures")
     aspect = config.size[1] / config.size[0]
-    num_objects = int(motion.integers(config.objects_per_video[0], config.objects_per_video[1] + 1))
     stage = _make_stage(motion, config.scene, aspect)
-    camera = _shaken(stage.camera, generator(seed, 0, index, "scene shake"), stage)
+    camera = _draw_shaken(motion, stage)
     number, backdrop = _draw_picture(pictures, bank.backdrop, bank.backgrounds, set(), report_bad)
     backdrop = pipelines.background(backdrop, seed, index)
     background = _place_background(motion, stage, camera, bank.backgrounds.name, number, backdrop)
-    ids = (motion.permutation(num_objects) + 1).tolist()
-    depths = motion.permutation(num_objects).tolist()
-    placed: list[_Placed] = []
+    count = int(motion.integers(config.objects_per_video[0], config.objects_per_video[1] + 1))
+    by_id, by_depth, copied, choice = motion.random((4, count))
+    is_copy = (copied < config.scene.distractor) & (np.arange(count) > 0)
+    ids = (by_id.argsort() + 1).tolist()
     taken: set[int] = set()
-    for object_id, depth in zip(ids, depths, strict=True):
+    numbers: list[int] = []
+    sprites: list[Sprite] = []
+    for place, object_id in enumerate(ids):
         number, sprite = _draw_picture(pictures, bank.cutout, bank.objects, taken, report_bad)
         taken.add(number)
-        copied, choice = copies.random() < config.scene.distractor and bool(placed), copies.random()
-        if copied:
-            number = placed[int(choice * len(placed))].item.number
+        if is_copy[place]:
+            number = numbers[int(choice[place] * place)]
             sprite = bank.cutout(number)
-        sprite = pipelines.cutout(sprite, seed, index, object_id)
-        still: Curve = (0.0,)
-        depth_curve = (float(depth),)
-        item = SceneObject(
-            object_id,
+        numbers.append(number)
+        sprites.append(pipelines.cutout(sprite, seed, index, object_id))
+    cast = _draw_cast(motion, stage, sprites, by_depth.argsort().argsort())
+    paths = _find_paths(generator(seed, 0, index, "scene paths"), stage, cast)
+    _take_out(motion, stage, cast, paths)
+    depths = _draw_depths(motion, stage, cast, paths)
+    curves = make_curves(paths.reshape(-1, NUM_CONTROL))  # all x, all y, and so on
+    items = [
+        SceneObject(
+            ids[place],
             bank.objects.name,
-            sprite.name,
-            number,
-            mirrored=False,
-            x=still,
-            y=still,
-            size=still,
-            rotation=still,
-            depth=depth_curve,
-            role="distractor" if copied else "target",
+            sprites[place].name,
+            numbers[place],
+            mirrored=bool(cast.side[place] < 0),
+            x=curves[place],
+            y=curves[count + place],
+            size=curves[2 * count + place],
+            rotation=curves[3 * count + place],
+            depth=depths[place],
+            role="distractor" if is_copy[place] else "target",
         )
-        placed = _place_object(motion, _draw_manner(manners, config.scene), stage, item, sprite, placed)
-    placed = [_take_out(ways_out, stage, entry, number > 0) for number, entry in enumerate(placed)]
-    placed = _change_order(manners, stage, placed)
-    items = sorted((entry.item for entry in placed), key=lambda item: item.id)
-    scene = Scene(seed, index, aspect, camera, background, tuple(items))
-    return add_effects(scene, config.scene)
+        for place in sorted(range(count), key=ids.__getitem__)
+    ]
+    return add_effects(Scene(seed, index, aspect, camera, background, tuple(items)), config.scene)
 
 
 def _draw_picture(
@@ -199,45 +224,40 @@ def _draw_picture(
 
 
 def _make_stage(rng: np.random.Generator, config: SceneConfig, aspect: float) -> _Stage:
-    """Draws the camera and prepares what every object is checked against."""
-    height, width = 1 / math.hypot(1, aspect), aspect / math.hypot(1, aspect)
-    moments = _check_moments()
+    """Draws a camera and prepares what every object is checked against."""
+    extent = np.array([[aspect], [1.0]]) / math.hypot(1.0, aspect)
     camera = _draw_camera(rng, config)
-    return _Stage(config, height, width, moments, camera, camera_maps(camera, moments, (height, width)))
+    return _Stage(config, extent, camera, camera_maps(camera @ _check_basis(), extent))
+
+
+def _draw_camera(rng: np.random.Generator, config: SceneConfig) -> Floats:
+    """Control values ``(4, NUM_CONTROL)`` of a gentle pan, zoom and roll around the resting view."""
+    roll = config.camera_rotation
+    distance, direction, bend, zoom, roll = draw_uniform(
+        rng, (0.0, config.camera_pan), _TURN, (-0.5, 0.5), (-1.0, 1.0), (-roll, roll)
+    )
+    along, ratio = distance * (glide(1.0) + accelerate(bend)), config.camera_zoom**zoom
+    # The zoom starts or ends at 1 and is never below: the photograph is never drawn smaller than it must be.
+    magnification = approach(ratio) * max(1.0, 1.0 / ratio)
+    return np.array([along * math.cos(direction), along * math.sin(direction), magnification, glide(roll)])
+
+
+def _draw_shaken(rng: np.random.Generator, stage: _Stage) -> Camera:
+    """The stage's camera in a hand that trembles."""
+    camera = stage.camera.copy()
+    camera[:2] += wander(rng, stage.config.camera_shake, 2) / stage.extent
+    return Camera(*make_curves(camera))
 
 
 @lru_cache(maxsize=1)
-def _check_moments() -> Moments:
-    """The moments of all checks; they know their splines after the first scene."""
-    return Moments(np.linspace(0.0, 1.0, CHECKS))
+def _check_times() -> Floats:
+    return np.linspace(0.0, 1.0, CHECKS)
 
 
-def _draw_camera(rng: np.random.Generator, config: SceneConfig) -> Camera:
-    """A gentle pan, zoom and roll around the resting view."""
-    distance = rng.uniform(0.0, config.camera_pan)
-    direction = rng.uniform(0.0, 2 * math.pi)
-    bend = rng.uniform(-0.5, 0.5)
-    along = distance * (glide(1.0) + accelerate(bend))
-    zoom = config.camera_zoom ** rng.uniform(-1.0, 1.0)
-    roll = rng.uniform(-config.camera_rotation, config.camera_rotation)
-    # The zoom starts or ends at 1 and is never below: the photograph is never drawn smaller than it must be.
-    magnification = approach(zoom) * max(1.0, 1.0 / zoom)
-    return Camera(
-        x=make_curve(along * math.cos(direction)),
-        y=make_curve(along * math.sin(direction)),
-        zoom=make_curve(magnification),
-        rotation=make_curve(glide(roll)),
-    )
-
-
-def _shaken(camera: Camera, rng: np.random.Generator, stage: _Stage) -> Camera:
-    """The same camera in a hand that trembles."""
-    x, y = wander(rng, stage.config.camera_shake), wander(rng, stage.config.camera_shake)
-    return replace(
-        camera,
-        x=make_curve(np.array(camera.x) + x / stage.width),
-        y=make_curve(np.array(camera.y) + y / stage.height),
-    )
+@lru_cache(maxsize=1)
+def _check_basis() -> Floats:
+    """Weights of control values at the checks, ``(NUM_CONTROL, T)``."""
+    return np.ascontiguousarray(spline_basis(NUM_CONTROL, _check_times()).T)
 
 
 def _place_background(
@@ -245,253 +265,270 @@ def _place_background(
 ) -> SceneBackground:
     """Makes the photograph just large enough for all that the camera sees, and shifts it within what is left over."""
     roll = math.radians(max(map(abs, camera.rotation)))
-    view_width = (stage.width + math.sin(roll) * stage.height) / min(camera.zoom)
-    view_height = (stage.height + math.sin(roll) * stage.width) / min(camera.zoom)
-    view_width += 2 * max(map(abs, camera.x)) * stage.width
-    view_height += 2 * max(map(abs, camera.y)) * stage.height
+    frame_width, frame_height = stage.extent[:, 0].tolist()
+    view_width = (frame_width + math.sin(roll) * frame_height) / min(camera.zoom)
+    view_height = (frame_height + math.sin(roll) * frame_width) / min(camera.zoom)
+    view_width += 2 * max(map(abs, camera.x)) * frame_width
+    view_height += 2 * max(map(abs, camera.y)) * frame_height
     height, width = backdrop.size
     diagonal = math.hypot(height, width)
     size = max(view_width / width, view_height / height) * diagonal
-    slack_x = (size * width / diagonal - view_width) / stage.width
-    slack_y = (size * height / diagonal - view_height) / stage.height
-    x = 0.5 + slack_x * rng.uniform(-0.5, 0.5)
-    y = 0.5 + slack_y * rng.uniform(-0.5, 0.5)
-    mirrored = bool(rng.random() < stage.config.mirror)
-    return SceneBackground(
-        source, backdrop.name, number, mirrored, make_curve(x)[0], make_curve(y)[0], make_curve(size)[0]
+    slack_x = (size * width / diagonal - view_width) / frame_width
+    slack_y = (size * height / diagonal - view_height) / frame_height
+    x, y, mirror = draw_uniform(rng, (-0.5, 0.5), (-0.5, 0.5), _SHARE)
+    x, y, size = round_values(np.array([0.5 + slack_x * x, 0.5 + slack_y * y, size])).tolist()
+    return SceneBackground(source, backdrop.name, number, mirror < stage.config.mirror, x, y, size)
+
+
+def _draw_cast(rng: np.random.Generator, stage: _Stage, sprites: list[Sprite], depth: Ints) -> _Cast:
+    """Draws what an object keeps wherever it is tried: area at first, side, and its manner of going along its path."""
+    config = stage.config
+    low, high = config.area
+    area, mirror, oscillation, cycles, phase, stop, length, begin = draw_columns(
+        rng,
+        len(sprites),
+        (math.log(low), math.log(high)),
+        _SHARE,
+        _SHARE,
+        (1.0, 2.0),
+        _SHARE,
+        _SHARE,
+        (0.5, 0.65),
+        _SHARE,
+    )
+    rests = np.concatenate([begin * (1.0 - length), length], axis=1).tolist()
+    stops = (stop[:, 0] < config.pause).tolist()
+    sizes = np.array([sprite.size[::-1] for sprite in sprites], np.float64).T
+    solid = np.array([[sprite.num_solid] for sprite in sprites])
+    diagonal = np.hypot(*sizes)[:, None]
+    return _Cast(
+        sprites,
+        depth,
+        size=np.sqrt(np.exp(area) * stage.extent.prod() / solid) * diagonal,
+        largest=config.max_extent * (stage.extent / sizes).min(axis=0)[:, None] * diagonal,
+        side=np.where(mirror < config.mirror, -1.0, 1.0),
+        cycles=np.where(oscillation < config.oscillation, cycles, 0.0),
+        phase=phase,
+        pauses=[(rest[0], rest[1]) if is_stopping else None for rest, is_stopping in zip(rests, stops, strict=True)],
+        sizes=sizes,
+        diagonal=diagonal,
+        points=np.stack([sprite.points for sprite in sprites]),
+        occupied=np.stack([sprite.occupied for sprite in sprites]),
     )
 
 
+def _find_paths(rng: np.random.Generator, stage: _Stage, cast: _Cast) -> Floats:
+    """Tries places and paths until every object can be seen well enough; those that never can take the best one tried.
+
+    All that have no place yet are tried at once, because calling NumPy costs more than the arithmetic here. Then one
+    after the other takes its place, if those that have one are still seen well enough.
+
+    Returns:
+        Paths ``(4, N, NUM_CONTROL)``: control values of x, y, size and rotation.
+    """
+    config, count = stage.config, len(cast)
+    paths, best = np.empty((4, count, NUM_CONTROL)), np.empty((4, count, NUM_CONTROL))
+    margins = [-math.inf] * count
+    left, placed = list(range(count)), list[int]()
+    for attempt in range(MAX_TRIES):
+        paths[:, left] = _draw_paths(rng, stage, cast, left, 0.9 ** (attempt // TRIES_PER_SIZE))
+        view = _look(stage, cast, paths)
+        for number in left:
+            together = [*placed, number]
+            margin = min(
+                view.inside[number] - config.in_frame, view.least_seen(together) / SAMPLE_POINTS - config.first_visible
+            )
+            if margin > margins[number]:
+                margins[number], best[:, number] = margin, paths[:, number]
+            if margin >= 0:
+                placed = together
+        left = [number for number in left if number not in placed]
+        if not left:
+            break
+    return best
+
+
 @dataclass(frozen=True, slots=True)
-class _Manner:
-    """How an object goes along its path."""
+class _View:
+    """How well N objects can be seen on their paths. Sets of sample points are integers, a bit for each point."""
 
-    cycles: float | None
-    """Times to and fro; None goes straight on."""
+    inside: list[float]
+    """Share of each that lies inside the frame, on average over the checks."""
+    first: list[int]
+    """Points of each that lie inside the first frame."""
+    hides: list[list[int]]
+    """What points of each the first object covers in the first frame, because it is nearer; and so on."""
 
-    phase: float
-    """Where in the cycle it starts, in cycles."""
-
-    pause: tuple[float, float] | None
-    """Begin and length of a standstill; None goes on all the time."""
-
-    def along(self, distance: float) -> NDArray[np.float64]:
-        """Control values of the way along the path's direction."""
-        return glide(distance) if self.cycles is None else swing(distance, self.cycles, self.phase)
-
-    def curve(self, values: NDArray[np.float64]) -> Curve:
-        """What is stored of control values that follow this manner."""
-        return make_curve(values if self.pause is None else pause(values, *self.pause))
-
-
-def _draw_manner(rng: np.random.Generator, config: SceneConfig) -> _Manner:
-    oscillates, cycles, phase = rng.random() < config.oscillation, rng.uniform(1.0, 2.0), rng.random()
-    stops, length = rng.random() < config.pause, rng.uniform(0.5, 0.65)
-    begin = rng.uniform(0.0, 1.0 - length)
-    return _Manner(cycles if oscillates else None, phase, (begin, length) if stops else None)
+    def least_seen(self, numbers: Sequence[int]) -> int:
+        """Points that the first frame shows of the object that it shows least of, if there are only these objects."""
+        least = SAMPLE_POINTS
+        for number in numbers:
+            seen = self.first[number]
+            for other in numbers:
+                seen &= ~self.hides[other][number]
+            least = min(least, seen.bit_count())
+        return least
 
 
-def _change_order(rng: np.random.Generator, stage: _Stage, placed: list[_Placed]) -> list[_Placed]:
+def _look(stage: _Stage, cast: _Cast, paths: Floats) -> _View:
+    """Looks how well objects on paths can be seen."""
+    maps = _world_maps(stage, cast, paths)
+    on_screen = compose(stage.camera_maps[:, :, None], maps).transpose(2, 0, 3, 1)  # (N, 2, T, 3)
+    moved = on_screen.reshape(len(cast), -1, 3) @ cast.points  # (N, 2 T, P)
+    x, y, (width, height) = moved[:, :CHECKS], moved[:, CHECKS:], stage.extent
+    inside = (x >= 0) & (y >= 0) & (x < width) & (y < height)
+    first = maps[..., 0]
+    to_other = compose(invert(first)[..., None], first[:, :, None]).transpose(2, 3, 0, 1)  # (N, N, 2, 3)
+    cells = to_other @ cast.points * (SILHOUETTE_CELLS / cast.sizes.T[:, None, :, None]) + 1
+    columns, rows = np.clip(cells, 0, SILHOUETTE_CELLS + 1).astype(np.int64).transpose(2, 0, 1, 3)
+    hits = cast.occupied[np.arange(len(cast))[:, None, None], rows, columns]  # what lies outside hits the empty border
+    hits &= (cast.depth[:, None] < cast.depth)[..., None]
+    return _View([np.count_nonzero(one) / one.size for one in inside], _as_bits(inside[:, 0]), _as_bits(hits))
+
+
+def _as_bits(points: Bools) -> Any:
+    """Sets of points ``bool (..., SAMPLE_POINTS)`` as nested lists of integers."""
+    return np.packbits(points, axis=-1).view(np.uint64)[..., 0].tolist()
+
+
+def _draw_paths(rng: np.random.Generator, stage: _Stage, cast: _Cast, chosen: list[int], shrink: float) -> Floats:
+    """Draws paths of some objects: in their manner, with acceleration and sway, turning and changing size evenly."""
+    config = stage.config
+    power, tilt, rotation, distance, direction, acceleration, bend, amplitude, cycles, phase, x, y = draw_columns(
+        rng,
+        len(chosen),
+        (-1.0, 1.0),
+        (-config.tilt, config.tilt),
+        (-config.rotation, config.rotation),
+        config.displacement,
+        _TURN,
+        (0.0, config.acceleration),
+        _TURN,
+        (0.0, config.sway),
+        (0.5, 1.5),
+        _SHARE,
+        (0.2, 0.8),
+        (0.2, 0.8),
+    )
+    # Ways are complex numbers: a turn by an angle is then a product.
+    along = _along(cast, chosen, distance) + 1j * sway(amplitude, cycles, phase)
+    way = along * np.exp(1j * direction) + accelerate(acceleration) * np.exp(1j * bend)
+    size = np.minimum(shrink * cast.size[chosen], cast.largest[chosen])
+    width, height = stage.extent
+    paths = np.array(
+        [
+            x + way.real / width,
+            y + way.imag / height,
+            size * approach(config.scale_change**power),
+            tilt + glide(rotation),
+        ]
+    )
+    for place, number in enumerate(chosen):
+        rest = cast.pauses[number]
+        if rest is not None:
+            paths[:, place] = [pause(values, *rest) for values in paths[:, place]]
+    return paths
+
+
+def _along(cast: _Cast, chosen: list[int], distance: Floats) -> Floats:
+    """Control values of the ways along the paths' directions, straight on or to and fro."""
+    straight, cycles = glide(distance), cast.cycles[chosen]
+    return np.where(cycles > 0, swing(distance, cycles, cast.phase[chosen]), straight) if cycles.any() else straight
+
+
+def _world_maps(stage: _Stage, cast: _Cast, paths: Floats) -> Floats:
+    """Cutouts' pixels to world at the checks, ``(2, 3, N, T)``, of objects on paths ``(4, N, K)``."""
+    values = paths @ _check_basis()  # (4, N, T)
+    centre, scale = values[:2] * stage.extent[..., None], values[2] / cast.diagonal
+    return similarity(centre, scale, values[3], cast.sizes[..., None] / 2, cast.side)
+
+
+def _take_out(rng: np.random.Generator, stage: _Stage, cast: _Cast, paths: Floats) -> None:
+    """Lets objects enter, leave or come back, in their paths. One of them is there at first."""
+    config = stage.config
+    enters, leaves, returns, *numbers = draw_columns(
+        rng, len(cast), _SHARE, _SHARE, _SHARE, (0.05, 0.3), (0.25, 0.4), (0.5, 0.6), (-30.0, 30.0)
+    )[..., 0]
+    for number, (begin, length, middle, aslant) in enumerate(np.stack(numbers, axis=1).tolist()):
+        if returns[number] < config.come_back:
+            out, when = come_back(middle, 0.08, 0.28), round(middle * (CHECKS - 1))
+        elif enters[number] < config.enter and number > 0:
+            out, when = enter(begin, length), 0
+        elif leaves[number] < config.leave:
+            out, when = leave(1.0 - begin - length, length), CHECKS - 1
+        else:
+            continue
+        paths[:2, number] += _way_out(stage, cast, paths, number, when, aslant)[:, None] * out
+
+
+def _way_out(stage: _Stage, cast: _Cast, paths: Floats, number: int, when: int, aslant: float) -> Floats:
+    """How far an object has to go so that a check does not see it, over the nearest border and a little aslant.
+
+    Args:
+        stage: what the object is on.
+        cast: the objects.
+        paths: of all of them.
+        number: which object.
+        when: which check.
+        aslant: degrees by which its way differs from the border's normal.
+
+    Returns:
+        ``float64 (2,)`` in fractions of the frame; 0 where it would be too far.
+    """
+    width, height = stage.extent[:, 0].tolist()
+    camera = stage.camera_maps[..., when]
+    maps = compose(camera, _world_maps(stage, cast, paths)[..., number, when])
+    x, y = move(maps[..., None], cast.sprites[number].hull.T)
+    ways = {180.0: x.max(), 0.0: width - x.min(), 270.0: y.max(), 90.0: height - y.min()}  # by the direction of each
+    normal = min(ways, key=ways.__getitem__)
+    # Waves and a trembling hand move it a little further.
+    spare = stage.camera[2].max() * (paths[2, number].max() * stage.config.deformation + stage.config.camera_shake)
+    angle, outwards = math.radians(normal + aslant), math.radians(normal)
+    direction = np.array([math.cos(angle), math.sin(angle)])
+    gone = turn(camera, direction) @ np.array([math.cos(outwards), math.sin(outwards)])  # out of it, per unit of way
+    distance = STEP_OUT * max(0, math.ceil((ways[normal] + spare) / gone / STEP_OUT))
+    if distance > FARTHEST_OUT:
+        return np.zeros(2)
+    way: Floats = distance * direction / stage.extent[:, 0]
+    return way
+
+
+def _draw_depths(rng: np.random.Generator, stage: _Stage, cast: _Cast, paths: Floats) -> list[Curve]:
     """Lets objects that are next to each other in depth change places, at a moment when they are apart.
 
     Otherwise one would pop out of the other. Each object changes places once at most.
     """
-    ranked = sorted(placed, key=lambda entry: entry.item.depth[0])
+    depths: list[Curve] = [(float(depth),) for depth in cast.depth]
+    wanted, choice = rng.random((2, len(cast)))
+    wanted = wanted < stage.config.order_change
+    if not wanted.any():
+        return depths
+    boxes = _boxes(cast, _world_maps(stage, cast, paths))
+    ranked = cast.depth.argsort()
     rank = 0
     while rank + 1 < len(ranked):
-        wanted, choice = rng.random() < stage.config.order_change, rng.random()
-        apart = _moments_apart(stage, ranked[rank], ranked[rank + 1]) if wanted else ()
-        if not len(apart):
-            rank += 1
-            continue
-        when = float(apart[int(choice * len(apart))])
-        near, far = float(rank), float(rank + 1)
-        for at, start, end in ((rank, near, far), (rank + 1, far, near)):
-            item = replace(ranked[at].item, depth=make_curve(overtake(start, end, when)))
-            ranked[at] = replace(ranked[at], item=item)
-        rank += 2
-    return ranked
+        pair = ranked[rank : rank + 2]
+        apart = _moments_apart(boxes[..., pair, :]) if wanted[rank] else ()
+        if len(apart):
+            when = float(apart[int(choice[rank] * len(apart))])
+            near, far = float(rank), float(rank + 1)
+            depths[pair[0]] = make_curve(overtake(near, far, when))
+            depths[pair[1]] = make_curve(overtake(far, near, when))
+        rank += 2 if len(apart) else 1
+    return depths
 
 
-def _take_out(rng: np.random.Generator, stage: _Stage, entry: _Placed, may_enter: bool) -> _Placed:
-    """Lets an object enter, leave or come back, over the nearest border and a little aslant.
-
-    Args:
-        rng: where to draw from, always the same number of times.
-        stage: what the object is on.
-        entry: the object, inside the frame most of the time.
-        may_enter: whether it may be out of the frame at first. One object of a scene may not.
-    """
-    config = stage.config
-    enters, leaves, returns = rng.random(3) < (config.enter, config.leave, config.come_back)
-    begin, length, middle, aslant = draw_uniform(rng, (0.05, 0.3), (0.25, 0.4), (0.5, 0.6), (-30.0, 30.0))
-    if returns:
-        out, when = come_back(middle, 0.08, 0.28), round(middle * (CHECKS - 1))
-    elif enters and may_enter:
-        out, when = enter(begin, length), 0
-    elif leaves:
-        out, when = leave(1.0 - begin - length, length), CHECKS - 1
-    else:
-        return entry
-    camera = stage.camera_maps[when]
-    points = _moved_points(compose(camera, entry.maps[when]), entry.sprite.points)
-    x, y = points.mean(axis=1).tolist()
-    borders = np.array([x, stage.width - x, y, stage.height - y])
-    angle = math.radians((180.0, 0.0, 270.0, 90.0)[int(borders.argmin())] + aslant)
-    # Points are half a cell from the edge at most; waves and a trembling hand move it a little further.
-    spare = max(entry.item.size) * (1 / SILHOUETTE_CELLS + config.deformation) + config.camera_shake
-    distances = np.arange(0.02, FARTHEST_OUT + 0.01, 0.02)
-    direction = np.array([math.cos(angle), math.sin(angle)])
-    along = camera[:, :2] @ direction * stage.moments.values(tuple(out))[when]
-    moved = points[:, None] + (along[:, None] * distances)[..., None]  # (2, distances, P)
-    seen = _within(moved + spare, (stage.height + 2 * spare, stage.width + 2 * spare)).any(axis=1)
-    if seen.all():
-        return entry
-    x_out, y_out = float(distances[int(seen.argmin())]) * direction
-    item = replace(
-        entry.item,
-        x=make_curve(np.array(entry.item.x) + x_out * out / stage.width),
-        y=make_curve(np.array(entry.item.y) + y_out * out / stage.height),
-    )
-    return replace(entry, item=item, maps=object_maps(item, stage.moments, entry.sprite.size, stage.frame))
+def _boxes(cast: _Cast, maps: Floats) -> Floats:
+    """Corners, upper left and lower right, of the boxes around objects' pictures: ``(2, 2, N, T)``."""
+    corners = np.array([[0.0, 1.0, 0.0, 1.0], [0.0, 0.0, 1.0, 1.0]])[:, None] * cast.sizes[..., None]  # (2, N, 4)
+    moved = move(maps[..., None], corners[:, :, None])
+    return np.stack([moved.min(axis=-1), moved.max(axis=-1)])
 
 
-def _moments_apart(stage: _Stage, one: _Placed, other: _Placed) -> NDArray[np.float64]:
-    """Times, first and last excluded, at which the boxes of two objects' pictures are apart in the world."""
-    low, high = (np.stack([_box(entry)[side] for entry in (one, other)]) for side in (0, 1))
-    overlap = (low.max(axis=0) < high.min(axis=0)).all(axis=1)
+def _moments_apart(boxes: Floats) -> Floats:
+    """Times of the checks, first and last excluded, at which two boxes ``(2, 2, 2, T)`` are apart."""
+    low, high = boxes
+    overlap = (low.max(axis=1) < high.min(axis=1)).all(axis=0)
     overlap[[0, -1]] = True
-    times: NDArray[np.float64] = stage.moments.times[~overlap]
+    times: Floats = _check_times()[~overlap]
     return times
-
-
-def _box(entry: _Placed) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Upper left and lower right corners ``(T, 2)`` of the box around an object's picture."""
-    height, width = entry.sprite.size
-    corners = apply(entry.maps, np.array([[0.0, 0.0], [width, 0.0], [0.0, height], [width, height]]))
-    return corners.min(axis=1), corners.max(axis=1)
-
-
-def _place_object(
-    rng: np.random.Generator, manner: _Manner, stage: _Stage, blank: SceneObject, sprite: Sprite, others: list[_Placed]
-) -> list[_Placed]:
-    """Tries places and paths until every object can be seen well enough; else takes the best one tried.
-
-    Returns:
-        The others and the object.
-    """
-    config = stage.config
-    area = math.exp(rng.uniform(math.log(config.area[0]), math.log(config.area[1])))
-    mirrored = bool(rng.random() < config.mirror)
-    tried: list[_Try] = []
-    for attempt in range(MAX_TRIES):
-        shrink = 0.9 ** (attempt // TRIES_PER_SIZE)
-        path = _draw_path(rng, manner, stage, area * shrink**2, sprite, mirrored)
-        tried.append(_try(stage, blank, path, sprite, others))
-        if tried[-1].margin >= 0:
-            break
-    best = max(tried, key=lambda one: one.margin)
-    return best.together or _together(others, best.placed)
-
-
-def _draw_path(
-    rng: np.random.Generator, manner: _Manner, stage: _Stage, area: float, sprite: Sprite, mirrored: bool
-) -> Path:
-    """Draws one path: straight on, or in its manner, with acceleration and sway, turning and changing size evenly."""
-    config = stage.config
-    turn = 0.0, 2 * math.pi
-    distance, direction, acceleration, bend = draw_uniform(
-        rng, config.displacement, turn, (0.0, config.acceleration), turn
-    )
-    amplitude, cycles, phase = draw_uniform(rng, (0.0, config.sway), (0.5, 1.5), (0.0, 1.0))
-    middle_x, middle_y, power = draw_uniform(rng, (0.2, 0.8), (0.2, 0.8), (-1.0, 1.0))
-    tilt, rotation = draw_uniform(rng, (-config.tilt, config.tilt), (-config.rotation, config.rotation))
-    aside = sway(amplitude, cycles, phase)
-    along, pull = manner.along(distance), accelerate(acceleration)
-    x = along * math.cos(direction) + pull * math.cos(bend) - aside * math.sin(direction)
-    y = along * math.sin(direction) + pull * math.sin(bend) + aside * math.cos(direction)
-    height, width = sprite.size
-    size = math.sqrt(area * stage.height * stage.width / sprite.num_solid)  # diagonals per pixel of the cutout
-    size = min(size, config.max_extent * min(stage.height / height, stage.width / width)) * math.hypot(height, width)
-    return Path(
-        mirrored=mirrored,
-        x=manner.curve(middle_x + x / stage.width),
-        y=manner.curve(middle_y + y / stage.height),
-        size=manner.curve(size * approach(config.scale_change**power)),
-        rotation=manner.curve(tilt + rotation * (control_times() - 0.5)),
-    )
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Try:
-    """An object on a path that it might take."""
-
-    placed: _Placed
-
-    margin: float
-    """How much better than asked for the worst object can be seen; negative when one cannot be seen well enough."""
-
-    together: list[_Placed] | None
-    """The others and this one; None when it cannot be seen well enough even without them."""
-
-
-def _try(stage: _Stage, blank: SceneObject, path: Path, sprite: Sprite, others: list[_Placed]) -> _Try:
-    """Puts an object on a path and looks how well it and the others can be seen."""
-    config = stage.config
-    maps = path_maps(path, stage.moments, sprite.size, stage.frame)
-    inside = _within(_moved_points(compose(stage.camera_maps, maps), sprite.points).swapaxes(0, -2), stage.frame)
-    item = replace(blank, mirrored=path.mirrored, x=path.x, y=path.y, size=path.size, rotation=path.rotation)
-    placed = _Placed(item, sprite, maps, invert(maps[0]), inside[0])
-    margin = min(_share(inside) - config.in_frame, _share(inside[0]) - config.first_visible)
-    if margin < 0:
-        return _Try(placed, margin, None)
-    together = _together(others, placed)
-    changed = [entry for entry, before in zip(together, [*others, None], strict=True) if entry is not before]
-    margin = min(margin, *(_share(entry.seen) - config.first_visible for entry in changed))
-    return _Try(placed, margin, together)
-
-
-def _together(others: list[_Placed], new: _Placed) -> list[_Placed]:
-    """Objects and one more: what the first frame shows of each changes where one hides another."""
-    known, seen = [], new.seen
-    for other in others:
-        if other.item.depth[0] < new.item.depth[0]:
-            known.append(other)
-            seen = seen & ~_hidden(new, other)
-        else:
-            known.append(replace(other, seen=other.seen & ~_hidden(other, new)))
-    return [*known, replace(new, seen=seen)]
-
-
-def _hidden(entry: _Placed, nearer: _Placed) -> NDArray[np.bool_]:
-    """Which of an object's points another one covers in the first frame: ``bool (P,)``."""
-    return _hits(nearer.sprite, _moved_points(compose(nearer.back, entry.maps[0]), entry.sprite.points))
-
-
-def _share(true: NDArray[np.bool_]) -> float:
-    return int(np.count_nonzero(true)) / true.size
-
-
-def _moved_points(maps: Maps, points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Maps points ``(P, 2)`` to ``(..., 2, P)``: all x in a row, and all y, for what is done to them next."""
-    moved: NDArray[np.float64] = maps[..., :2] @ points.T
-    moved += maps[..., 2:]
-    return moved
-
-
-def _within(points: NDArray[np.float64], frame: tuple[float, float]) -> NDArray[np.bool_]:
-    """Which points ``(2, ..., P)`` lie inside the frame: ``bool (..., P)``."""
-    x, y = points
-    inside: NDArray[np.bool_] = (x >= 0) & (y >= 0) & (x < frame[1]) & (y < frame[0])
-    return inside
-
-
-def _hits(sprite: Sprite, points: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Which points ``(2, P)``, in the cutout's pixels, lie on its silhouette: ``bool (P,)``."""
-    rows, columns = sprite.occupied.shape
-    x = np.floor(points[0] * (columns / sprite.size[1])).astype(np.int64)
-    y = np.floor(points[1] * (rows / sprite.size[0])).astype(np.int64)
-    inside = np.flatnonzero((x >= 0) & (y >= 0) & (x < columns) & (y < rows))
-    hits: NDArray[np.bool_] = np.zeros(len(x), np.bool_)
-    hits[inside] = sprite.occupied[y[inside], x[inside]]
-    return hits

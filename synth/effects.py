@@ -1,19 +1,18 @@
 """Draws how a scene looks: light, colours, shadows, blur, compression, and what bends its objects.
 
-Each effect has a random stream of its own, so that one that is off changes nothing else. How they look in pixels is
-defined in :mod:`synth.render` and :mod:`synth.deform`.
+Equally much is drawn for effects that are off, so that this changes no other. How they look in pixels is defined in
+:mod:`synth.render` and :mod:`synth.deform`.
 """
 
 import math
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
-from shards.rng import draw_uniform, generator
+from shards.rng import draw_columns, draw_uniform, generator
 from synth.config import SceneConfig
-from synth.motion import DECIMALS, control_times, drift, make_curve, wander
-from synth.scene import Light, Scene, Shadow, Wave
+from synth.motion import DECIMALS, Curve, control_times, drift, make_curve, make_curves, round_values, wander
+from synth.scene import Light, Scene, SceneObject, Shadow, Wave
 
 NUM_WAVES = 2
 """Waves that bend an object."""
@@ -31,101 +30,110 @@ SHADOW_SOFTNESS = 0.02, 0.05
 FOCUS_DEPTHS = 0.2, 0.8
 """Where the depth of field may end: 0 is the nearest object, 1 the background."""
 
+_SHARE = 0.0, 1.0
+_EITHER_WAY = -1.0, 1.0
+_TURN = 0.0, 2 * math.pi
+
 
 def add_effects(scene: Scene, config: SceneConfig) -> Scene:
     """The same scene with its effects drawn; a pure function of the configuration and the scene's coordinates.
 
     Args:
         scene: a scene without effects.
-        config: which effects there are and how strong. Nothing is drawn for those that are off, which takes time.
+        config: which effects there are and how strong.
     """
-
-    def stream(name: str) -> np.random.Generator:
-        return generator(scene.seed, 0, scene.index, f"scene {name}")
-
-    lit = replace(
+    if _is_plain(config):
+        return scene
+    rng = generator(scene.seed, 0, scene.index, "scene effects")
+    shutter, loss, shallow, blur, end = draw_uniform(rng, _SHARE, _SHARE, _SHARE, (0.3, 1.0), FOCUS_DEPTHS)
+    defocus = config.defocus_blur * blur if shallow < config.defocus else 0.0
+    return replace(
         scene,
-        light=_draw_light(stream("light"), config) if config.light > 1 or config.warmth else Light(),
-        shadow=_draw_shadow(stream("shadow"), config) if config.shadow and config.shadow_strength else Shadow(),
-        shutter=_rounded(stream("shutter").uniform(0.0, config.shutter)) if config.shutter else 0.0,
-        quality_loss=int(stream("quality").integers(0, config.quality_loss + 1)) if config.quality_loss else 0,
+        light=_draw_light(rng, config),
+        shadow=_draw_shadow(rng, config),
+        shutter=_rounded(shutter * config.shutter),
+        quality_loss=int(loss * (config.quality_loss + 1)),
+        background=replace(scene.background, defocus=_rounded(defocus)),
+        objects=_draw_looks(rng, config, scene.objects, _blurs(scene.objects, defocus, end)),
     )
-    changes: list[dict[str, Any]] = [{} for _ in scene.objects]
-    if config.colour_jitter:
-        rng = stream("colours")
-        for change in changes:
-            change |= _draw_colours(rng, config)
-    if config.flicker:
-        rng = stream("flicker")
-        for change in changes:
-            change["brightness"] = make_curve(1.0 + wander(rng, config.flicker))
-    if config.deformation:
-        rng = stream("waves")
-        for change in changes:
-            change["waves"] = _draw_waves(rng, config)
-    if config.defocus and config.defocus_blur:
-        lit = _focus(lit, changes, stream("focus"), config)
-    if not any(changes):
-        return lit
-    objects = (replace(item, **change) for item, change in zip(scene.objects, changes, strict=True))
-    return replace(lit, objects=tuple(objects))
+
+
+def _is_plain(config: SceneConfig) -> bool:
+    """Whether there are no effects at all: then nothing needs to be drawn."""
+    bent, lit = config.deformation, config.light > 1 or config.warmth or config.shadow
+    coloured, blurred = config.colour_jitter or config.flicker, config.shutter or config.defocus
+    return not (bent or lit or coloured or blurred or config.quality_loss)
 
 
 def _draw_light(rng: np.random.Generator, config: SceneConfig) -> Light:
-    brightness = config.light ** drift(*rng.uniform(-1.0, 1.0, 2))
-    return Light(make_curve(brightness), make_curve(config.warmth * drift(*rng.uniform(-1.0, 1.0, 2))))
+    bright_first, bright_last, warm_first, warm_last = draw_uniform(rng, *[_EITHER_WAY] * 4)
+    brightness = config.light ** drift(bright_first, bright_last)
+    return Light(make_curve(brightness), make_curve(config.warmth * drift(warm_first, warm_last)))
 
 
 def _draw_shadow(rng: np.random.Generator, config: SceneConfig) -> Shadow:
     """A shadow that falls down, to the left or right, as of a light above."""
-    present, strength = rng.random() < config.shadow, config.shadow_strength * rng.uniform(0.4, 1.0)
-    angle = math.radians(rng.uniform(10.0, 170.0))
-    distance, softness = rng.uniform(*SHADOW_OFFSETS), rng.uniform(*SHADOW_SOFTNESS)
-    if not present:
+    chance, strength, angle, distance, softness = draw_uniform(
+        rng, _SHARE, (0.4, 1.0), (10.0, 170.0), SHADOW_OFFSETS, SHADOW_SOFTNESS
+    )
+    strength *= config.shadow_strength
+    if chance >= config.shadow or not strength:
         return Shadow()
-    offset = _rounded(distance * math.cos(angle)), _rounded(distance * math.sin(angle))
-    return Shadow(_rounded(strength), *offset, _rounded(softness))
+    x, y = distance * math.cos(math.radians(angle)), distance * math.sin(math.radians(angle))
+    return Shadow(_rounded(strength), _rounded(x), _rounded(y), _rounded(softness))
 
 
-def _draw_colours(rng: np.random.Generator, config: SceneConfig) -> dict[str, float]:
-    gains = rng.uniform(-config.colour_jitter, config.colour_jitter, 3)
-    return {name: _rounded(1.0 + gain) for name, gain in zip(("red", "green", "blue"), gains, strict=True)}
+def _draw_looks(
+    rng: np.random.Generator, config: SceneConfig, items: tuple[SceneObject, ...], blurs: list[float]
+) -> tuple[SceneObject, ...]:
+    """The objects in colours of their own, wavering, bent, and blurred as is said."""
+    gains = round_values(1.0 + config.colour_jitter * rng.uniform(-1.0, 1.0, (len(items), 3))).tolist()
+    brightness = make_curves(1.0 + wander(rng, config.flicker, len(items)))
+    waves = _draw_waves(rng, config.deformation, len(items)) if config.deformation else [(Wave(),)] * len(items)
+    return tuple(
+        replace(item, red=red, green=green, blue=blue, brightness=wavering, defocus=blur, waves=bent)
+        for item, (red, green, blue), wavering, blur, bent in zip(items, gains, brightness, blurs, waves, strict=True)
+    )
 
 
-def _draw_waves(rng: np.random.Generator, config: SceneConfig) -> tuple[Wave, ...]:
-    total = rng.uniform(0.0, config.deformation)
-    share = rng.uniform(0.3, 0.7)
-    return tuple(_draw_wave(rng, total * part) for part in (share, 1.0 - share))
+def _draw_waves(rng: np.random.Generator, largest: float, count: int) -> list[tuple[Wave, ...]]:
+    """Waves of ``count`` objects, whose amplitudes add up to at most ``largest``."""
+    totals = draw_columns(rng, count, (0.0, largest), (0.3, 0.7))[..., 0].T.tolist()
+    amplitudes = [total * part for total, share in totals for part in (share, 1.0 - share)]
+    *numbers, start, cycles = draw_columns(rng, len(amplitudes), WAVE_LENGTHS, _TURN, _TURN, _SHARE, _EITHER_WAY)
+    phases = make_curves(start + cycles * control_times())
+    waves = [
+        _wave(1.0 / length, along, amplitude, push, phase)
+        for (length, along, push), amplitude, phase in zip(
+            np.concatenate(numbers, axis=1).tolist(), amplitudes, phases, strict=True
+        )
+    ]
+    return [tuple(waves[first : first + NUM_WAVES]) for first in range(0, len(waves), NUM_WAVES)]
 
 
-def _draw_wave(rng: np.random.Generator, amplitude: float) -> Wave:
-    turn = 0.0, 2 * math.pi
-    length, along, push, start, cycles = draw_uniform(rng, WAVE_LENGTHS, turn, turn, (0.0, 1.0), (-1.0, 1.0))
-    frequency = 1.0 / length
+def _wave(frequency: float, along: float, amplitude: float, push: float, phase: Curve) -> Wave:
+    """A wave that runs and pushes in directions given as angles."""
     return Wave(
         _rounded(frequency * math.cos(along)),
         _rounded(frequency * math.sin(along)),
         _rounded(amplitude * math.cos(push)),
         _rounded(amplitude * math.sin(push)),
-        make_curve(start + cycles * control_times()),
+        phase,
     )
 
 
-def _focus(scene: Scene, changes: list[dict[str, Any]], rng: np.random.Generator, config: SceneConfig) -> Scene:
-    """Blurs the background, and objects by how far they are between the end of the depth of field and it.
+def _blurs(items: tuple[SceneObject, ...], defocus: float, end: float) -> list[float]:
+    """How blurred objects are, by how far they are between the end of the depth of field and the background.
 
-    Returns the scene with its background blurred, and says in ``changes`` how its objects are.
+    Args:
+        items: the objects.
+        defocus: of the background.
+        end: of the depth of field; 0 is the nearest object, 1 the background.
     """
-    shallow, blur = rng.random() < config.defocus, config.defocus_blur * rng.uniform(0.3, 1.0)
-    end = rng.uniform(*FOCUS_DEPTHS)
-    if not shallow:
-        return scene
-    ranked = sorted(scene.objects, key=lambda item: item.depth[0])
-    places = {item.id: rank / len(ranked) for rank, item in enumerate(ranked)}
-    for item, change in zip(scene.objects, changes, strict=True):
-        change["defocus"] = _rounded(blur * max(0.0, places[item.id] - end) / (1.0 - end))
-    return replace(scene, background=replace(scene.background, defocus=_rounded(blur)))
+    depths = [item.depth[0] for item in items]
+    places = [sum(other < depth for other in depths) / len(depths) for depth in depths]
+    return [_rounded(defocus * max(0.0, place - end) / (1.0 - end)) for place in places]
 
 
 def _rounded(value: float) -> float:
-    return round(float(value), DECIMALS) + 0.0
+    return round(value, DECIMALS) + 0.0

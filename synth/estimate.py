@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from synth.bank import PictureBank, Sprite
+from synth.bank import SILHOUETTE_CELLS, PictureBank, Sprite
 from synth.geometry import Maps, camera_maps, compose, invert, object_maps
 from synth.motion import frame_moments
 from synth.scene import Scene
@@ -48,21 +48,17 @@ def estimate_areas(scene: Scene, bank: PictureBank, size: tuple[int, int], num_f
 
 
 def _moved(maps: Maps, points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Maps points ``(P, 2)`` to ``(2, T, P)``: all x in a row, and all y, for what is done to them next."""
-    moved: NDArray[np.float64] = maps[..., :2].swapaxes(0, 1) @ points.T
-    moved += maps[..., 2].T[..., None]
+    """Maps points ``(3, P)`` to ``(2, T, P)``: all x in a row, and all y, for what is done to them next."""
+    moved: NDArray[np.float64] = maps.swapaxes(0, 1) @ points
     return moved
 
 
 def _covers(sprite: Sprite, points: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Which points ``(2, T, P)``, in a cutout's pixels, lie on its silhouette: ``bool (T, P)``; overwrites them."""
-    rows, columns = sprite.occupied.shape
-    framed = np.zeros((rows + 2, columns + 2), np.bool_)  # what lies outside falls on its border
-    framed[1:-1, 1:-1] = sprite.occupied
     cells = []
-    for along, count, length in zip(points, (columns, rows), sprite.size[::-1], strict=True):
-        along *= count / length
-        along += 1
-        cells.append(np.clip(along, 0, count + 1, out=along).astype(np.int64))
-    covered: NDArray[np.bool_] = framed[cells[1], cells[0]]
+    for along, length in zip(points, sprite.size[::-1], strict=True):
+        along *= SILHOUETTE_CELLS / length
+        along += 1  # what lies outside falls on the empty border
+        cells.append(np.clip(along, 0, SILHOUETTE_CELLS + 1, out=along).astype(np.int64))
+    covered: NDArray[np.bool_] = sprite.occupied[cells[1], cells[0]]
     return covered

@@ -14,7 +14,7 @@ from typing import Any, Generic
 import numpy as np
 from numpy.typing import NDArray
 
-from synth.affine import compose, invert, move, similarity, turn
+from synth.affine import camera_maps, compose, invert, move, similarity, turn
 from synth.appearance import BRIGHTNESS_STEPS, LIGHT_STEPS
 from synth.exposure import MAX_PASSES
 from synth.prepared import Array, Drawables, Jobs, Library, Workshop, joined, plan_jobs
@@ -136,7 +136,8 @@ def lay_out(
     """
     found = gather(scenes, num_frames, chosen)
     backgrounds, cutouts = pictures.find(scenes)
-    stage = _Stage(found, size, _camera_maps(found.camera, size), pictures)
+    extent = np.array([[[size[1]]], [[size[0]]]])
+    stage = _Stage(found, size, camera_maps(found.camera, extent), pictures)
     ground, things = _place_grounds(stage, backgrounds), _place_objects(stage, cutouts)
     jobs, slots = plan_jobs(joined([ground.pictures, things.pictures]), pictures.num_pixels)
     grounds, _ = _sheets(ground, slots[: len(backgrounds)], stage)
@@ -173,15 +174,6 @@ class _Stage:
     def extent(self) -> Floats:
         """Width and height of the frame, ``(2, 1, 1)``."""
         return np.array([self.size[1], self.size[0]], np.float64)[:, None, None]
-
-
-def _camera_maps(camera: Floats, size: tuple[int, int]) -> Floats:
-    """World to frame, as :func:`synth.geometry.camera_maps`."""
-    x, y, zoom, rotation = camera
-    extent = np.array([size[1], size[0]])[:, None, None]
-    maps = similarity(extent / 2, zoom, -rotation, extent / 2, np.ones(1))
-    maps[:, 2] -= turn(maps, np.stack([x, y]) * extent)
-    return maps
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -203,7 +203,7 @@ def _turn(knobs: _Knobs, found: Statistics, target: Statistics, num_frames: int)
     return _Knobs(
         area=_ordered(area, np.log(1e-4), 0.0),
         displacement=_ordered(way, 0.0, 2.0),
-        motion=min(3.0, knobs.motion * _ratio(_middle(target.speed), _middle(found.speed)) ** 0.5),
+        motion=min(3.0, knobs.motion * _ratio(_middle(target.speed), _middle(found.speed))),
         scale=min(50.0, knobs.scale * _ratio(_middle(target.scale), _middle(found.scale))),
         hidden=min(10.0, knobs.hidden * hidden),
         away=min(10.0, knobs.away * _ratio(float(wanted_gone.mean()), float(gone.mean()))),

@@ -5,7 +5,8 @@ value is a constant; K >= 4 values are a uniform cubic B-spline with K - 3 equal
 acceleration are continuous, and the curve never leaves the range of its control values: whoever bounds the control
 values has bounded the motion, at any number of frames.
 
-A law returns control values for one way of moving; laws are added or multiplied. New laws change no stored form.
+A law returns control values for one way of moving; laws are added or multiplied. New laws change no stored form. Where
+it takes a :data:`Number`, a law makes of columns ``float64 (N, 1)`` the control values ``(N, NUM_CONTROL)`` of N ways.
 """
 
 import math
@@ -16,6 +17,9 @@ from numpy.typing import NDArray
 
 Curve: TypeAlias = tuple[float, ...]
 """Control values: one for a constant, at least four for a cubic B-spline."""
+
+Number: TypeAlias = float | NDArray[np.float64]
+"""A number, or a column of them."""
 
 NUM_CONTROL = 11
 """Control values that the laws make: 8 intervals, enough for two cycles of a sine."""
@@ -31,10 +35,18 @@ def make_curve(values: NDArray[np.float64] | float) -> Curve:
     Args:
         values: ``float64 (K,)`` control values or one number.
     """
-    rounded = (np.asarray(values, np.float64).round(DECIMALS) + 0.0).tolist()  # + 0.0: no minus zero
-    if isinstance(rounded, float):
-        return (rounded,)
-    return tuple(rounded[:1]) if min(rounded) == max(rounded) else tuple(rounded)
+    return make_curves(np.asarray(values, np.float64).reshape(1, -1))[0]
+
+
+def make_curves(values: NDArray[np.float64]) -> list[Curve]:
+    """Many at once of what :func:`make_curve` makes, from ``float64 (N, K)``."""
+    rows = round_values(values).tolist()
+    return [tuple(row[:1]) if row.count(row[0]) == len(row) else tuple(row) for row in rows]
+
+
+def round_values(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Rounds numbers of a scene to what is stored."""
+    return values.round(DECIMALS) + 0.0  # + 0.0: no minus zero
 
 
 def spline_basis(num_control: int, times: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -96,27 +108,27 @@ _CONTROL_TIMES = (np.arange(NUM_CONTROL) - 1.0) / (NUM_CONTROL - 3)
 _CONTROL_TIMES.setflags(write=False)
 
 
-def glide(change: float) -> NDArray[np.float64]:
+def glide(change: Number) -> NDArray[np.float64]:
     """Constant velocity: ``change`` over the whole video, zero in its middle."""
     return change * (control_times() - 0.5)
 
 
-def accelerate(acceleration: float) -> NDArray[np.float64]:
+def accelerate(acceleration: Number) -> NDArray[np.float64]:
     """Constant acceleration per (video length)^2, at rest and zero in the middle of the video."""
     return 0.5 * acceleration * (control_times() - 0.5) ** 2
 
 
-def sway(amplitude: float, cycles: float, phase: float) -> NDArray[np.float64]:
+def sway(amplitude: Number, cycles: Number, phase: Number) -> NDArray[np.float64]:
     """A sine of ``cycles`` periods over the video, at most two; ``phase`` in periods.
 
     A cubic B-spline through samples of a sine has (2 + cos w) / 3 of its amplitude, w being the angle between two
     samples; dividing by that makes the curve as high as it is asked to be.
     """
-    gain = (2 + math.cos(2 * math.pi * cycles / (NUM_CONTROL - 3))) / 3
+    gain = (2 + np.cos(2 * math.pi * cycles / (NUM_CONTROL - 3))) / 3
     return amplitude / gain * np.sin(2 * math.pi * (cycles * control_times() + phase))
 
 
-def swing(extent: float, cycles: float, phase: float) -> NDArray[np.float64]:
+def swing(extent: Number, cycles: Number, phase: Number) -> NDArray[np.float64]:
     """To and fro over ``extent`` instead of across it: a :func:`sway` of half that amplitude."""
     return sway(extent / 2, cycles, phase)
 
@@ -136,17 +148,18 @@ def overtake(depth: float, other: float, when: float) -> NDArray[np.float64]:
     return (depth + other) / 2 + (depth - other) / 2 * (when - control_times())
 
 
-def approach(ratio: float) -> NDArray[np.float64]:
+def approach(ratio: Number) -> NDArray[np.float64]:
     """Scale that grows evenly from 1 in the first frame to ``ratio`` in the last (shrinks when below 1)."""
-    return np.exp(math.log(ratio) * control_times())
+    values: NDArray[np.float64] = np.exp(np.log(ratio) * control_times())
+    return values
 
 
-def wander(rng: np.random.Generator, amplitude: float) -> NDArray[np.float64]:
-    """Goes to and fro without a plan, never farther than ``amplitude`` from zero."""
-    return rng.uniform(-amplitude, amplitude, NUM_CONTROL)
+def wander(rng: np.random.Generator, amplitude: float, count: int) -> NDArray[np.float64]:
+    """Goes to and fro without a plan, never farther than ``amplitude`` from zero; ``count`` times."""
+    return amplitude * rng.uniform(-1.0, 1.0, (count, NUM_CONTROL))
 
 
-def drift(first: float, last: float) -> NDArray[np.float64]:
+def drift(first: Number, last: Number) -> NDArray[np.float64]:
     """Evenly from one value in the first frame to another in the last."""
     return first + (last - first) * control_times()
 

@@ -7,7 +7,7 @@ diagonals, angles in degrees, counter-clockwise as seen on screen; so it can be 
 The world is what the camera sees when it rests: a point at (x, y) of the world is at (x, y) of the frame. Objects and
 background are placed in the world, and the camera moves them together.
 
-Stored form (``Scene.to_json``, version 2; all numbers are floats unless said otherwise; a *curve* is a list of control
+Stored form (``Scene.to_json``, version 3; all numbers are floats unless said otherwise; a *curve* is a list of control
 values, see ``synth.motion``)::
 
     version     int     1
@@ -38,8 +38,8 @@ values, see ``synth.motion``)::
                         frequency_x, frequency_y: cycles per diagonal of the cutout; amplitude_x, amplitude_y: in
                         diagonals; phase: curve, in cycles
 
-Version 1 had nothing from ``quality_loss`` to ``shadow``, no ``defocus`` and nothing below ``depth``; such scenes are
-still read and look as they did.
+Version 2 has the same form; a seed gave other scenes. Version 1 had nothing from ``quality_loss`` to ``shadow``, no
+``defocus`` and nothing below ``depth``. Such scenes are still read and look as they did.
 """
 
 import json
@@ -50,9 +50,10 @@ from typing import Any, Literal, TypeAlias
 from shards.errors import SourceError
 from synth.motion import Curve
 
-SCENE_VERSION = 2
+SCENE_VERSION = 3
+"""Raised when the form changes, and when the same seed gives other scenes: part of a set's configuration."""
 
-READ_VERSIONS = (1, 2)
+READ_VERSIONS = (1, 2, 3)
 
 Role: TypeAlias = Literal["target", "distractor"]
 

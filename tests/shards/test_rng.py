@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from shards.rng import Dice, digest_coordinates, draw_uniform, generator
+from shards.rng import Dice, digest_coordinates, draw_columns, draw_uniform, generator
 
 WORDS = st.integers(0, 2**64 - 1)
 
@@ -86,3 +86,13 @@ def test_numbers_from_ranges_are_those_that_numpy_draws_one_by_one(
     pairs = [(low, low + length) for low, length in ranges]
     assert draw_uniform(one, *pairs) == [other.uniform(*pair) for pair in pairs]
     assert one.random() == other.random()
+
+
+def test_columns_are_drawn_thing_by_thing_from_their_ranges() -> None:
+    ranges = ((0.0, 1.0), (-3.0, -2.0), (5.0, 5.0))
+    columns = draw_columns(generator(1, 2, 3, "test"), 200, *ranges)
+    assert columns.shape == (3, 200, 1)
+    shares = generator(1, 2, 3, "test").random((200, 3))
+    np.testing.assert_array_equal(columns[1, :, 0], -3.0 + shares[:, 1])
+    for (low, high), column in zip(ranges, columns, strict=True):
+        assert low <= column.min() <= column.max() <= high

@@ -64,7 +64,7 @@ def test_the_result_is_a_pure_function_and_an_ordinary_configuration(objects: Ob
 def test_fixed_keys_stay(objects: ObjectSource, matched: Match) -> None:
     first = make_config({"num_frames": 5, "objects_per_video": (1, 4)})
     fixed = ("scene.area", "scene.enter", "objects_per_video")
-    found = match(matched.target, first, objects, fixed=fixed, num_scenes=8).config
+    found = match(matched.target, first, objects, fixed=fixed, num_scenes=16).config
     assert found.objects_per_video == (1, 4)
     assert (found.scene.area, found.scene.enter) == (first.scene.area, first.scene.enter)
     assert found.scene.displacement != first.scene.displacement
