@@ -88,7 +88,7 @@ def test_what_is_left_out_is_listed(tree, shard):
         (["data", "--split", "tset"], 1, "no dataset has a split 'tset'; found davis2017 with train, trainval, val"),
         (["data", "--size", "big"], 2, "--size must be HEIGHTxWIDTH"),
         (["data", "--size", "0x5"], 2, "--size must be"),
-        (["data", "--on-bad", "ignore"], 2, "--on-bad must be 'stop' or 'skip'"),
+        (["data", "--on-bad", "ignore"], 2, "'--on-bad': 'ignore' is not one of 'stop', 'skip'"),
         (["data", "--workers", "0"], 2, "--workers must be 'auto' or a number from 1"),
         (["data", "--colour"], 2, "--colour"),
         (["--root", "nowhere"], 1, "no SOURCE was given and there is no folder"),

@@ -110,7 +110,7 @@ def test_the_command_tells_what_bounds_the_stream(
         (["nowhere"], 1, "nowhere does not exist"),
         (["SET", "--size", "240"], 2, "HEIGHTxWIDTH"),
         (["SET", "--threads", "0"], 2, "--threads"),
-        (["SET", "--engine", "fork"], 2, "--engine must be"),
+        (["SET", "--engine", "fork"], 2, "'fork' is not one of 'auto', 'process', 'threads'"),
         (["SET", "--snippet", "99"], 1, "its longest sequence has 8"),
     ],
 )

@@ -62,7 +62,7 @@ def run(arguments: list[str]) -> int:
             raise KeyboardInterrupt  # the parser has caught it and made a status of it
         return status if isinstance(status, int) else 0
     except USAGE_ERROR as error:
-        message = error.format_message()
+        message = error.format_message().replace(": Value error, ", ": ")  # whose error it is says nothing to users
         print(message if message.startswith("Usage:") else f"vosdata: {message}", file=sys.stderr)
         return 2
     except (typer.Abort, KeyboardInterrupt):

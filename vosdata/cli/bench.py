@@ -4,11 +4,11 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from vosdata.cli.options import parse_engine, parse_size
+from vosdata.cli.options import parse_size
 
 _PLACES = {"process": "threads of a helper process", "threads": "threads of this process"}
 
@@ -21,7 +21,8 @@ def command(
     threads: Annotated[int | None, typer.Option(help="Decode threads; by default one per core.", min=1)] = None,
     seconds: Annotated[float, typer.Option(help="About how long to measure.", min=0.1)] = 10.0,
     engine: Annotated[
-        str, typer.Option(help="Where to decode: 'process' (a helper process), 'threads' (here), or 'auto'.")
+        Literal["auto", "process", "threads"],
+        typer.Option(help="Where to decode: in a helper process, in threads of this one, or what is there."),
     ] = "auto",
     busy: Annotated[bool, typer.Option("--busy", help="Also measure a trainer that is busy in Python.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
@@ -45,7 +46,7 @@ def command(
         batch=batch,
         threads=threads or detect().num_cores,
         seconds=seconds,
-        engine=parse_engine(engine),
+        engine=engine,
         busy=busy,
     )
     if as_json:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vosdata.cli.devices import Precision, pick_device, pick_precision
+from vosdata.cli.devices import Precision, pick_precision
 
 if TYPE_CHECKING:
     import torch
@@ -47,11 +47,12 @@ def command(
     from vosdata.cli.score import print_score, score_with_progress
     from vosdata.evaluate.protocols import find_protocol
     from vosdata.evaluate.truth import open_dataset, usual_protocol
+    from vosdata.training.ranks import choose_device
 
     rule = find_protocol(protocol or usual_protocol(data))
     videos = open_dataset(data, split, rule.name)
     path, reason = chosen_checkpoint(checkpoint)
-    device = pick_device(device)
+    device = str(choose_device(device))
     model, _ = load_model(path, device)
     if reason:
         print(f"checkpoint: {path}{reason}", file=sys.stderr)

@@ -1,14 +1,10 @@
 """Option values that several commands read the same way."""
 
 import re
-from typing import Literal
 
 import typer
 
 from vosdata.world import detect
-
-Engine = Literal["auto", "process", "threads"]
-_ENGINES: tuple[Engine, ...] = ("auto", "process", "threads")
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -21,18 +17,6 @@ def parse_size(text: str) -> tuple[int, int]:
     if match is None:
         raise typer.BadParameter(f"--size must be HEIGHTxWIDTH in pixels, such as 240x432, got {text!r}")
     return int(match[1]), int(match[2])
-
-
-def parse_engine(text: str) -> Engine:
-    """Where snippets are decoded.
-
-    Raises:
-        typer.BadParameter: it is none of the three.
-    """
-    for name in _ENGINES:
-        if text == name:
-            return name
-    raise typer.BadParameter(f"--engine must be 'auto', 'process' or 'threads', got {text!r}")
 
 
 def parse_workers(text: str) -> int:

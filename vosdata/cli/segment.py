@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vosdata.cli.devices import Precision, pick_device, pick_precision
+from vosdata.cli.devices import Precision, pick_precision
 
 if TYPE_CHECKING:
     import numpy as np
@@ -52,6 +52,7 @@ def command(
     from vosdata.given import GivenMaskFiles
     from vosdata.infer import claim_folder, segment_frames, weights_digest
     from vosdata.models.agame import VideoSegmenter
+    from vosdata.training.ranks import choose_device
     from vosdata.view.video import write_video
 
     source = open_frames(video)
@@ -59,7 +60,7 @@ def command(
     first = next(iter(source))
     masks.check_size(first.rgb.shape[0], first.rgb.shape[1])
     path, reason = chosen_checkpoint(checkpoint)
-    device = pick_device(device)
+    device = str(choose_device(device))
     model, _ = load_model(path, device)
     if reason:
         print(f"checkpoint: {path}{reason}", file=sys.stderr)

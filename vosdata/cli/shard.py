@@ -3,7 +3,7 @@
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -37,7 +37,8 @@ def command(
         str, typer.Option(help="'native' keeps the original frame files, HEIGHTxWIDTH resizes.")
     ] = "native",
     on_bad: Annotated[
-        str, typer.Option(help="At a sequence that cannot be used: 'stop', or 'skip' and list it.")
+        Literal["stop", "skip"],
+        typer.Option(help="At a sequence that cannot be used: stop, or leave it out and list it."),
     ] = "stop",
     workers: Annotated[str, typer.Option(help="Number of processes, or 'auto' for one per core.")] = "auto",
     engine: EngineOption = "local",
@@ -60,10 +61,8 @@ def command(
 
     checked_size = None if size == "native" else parse_size(size)
     building = parse_building(engine, workers, num_tasks, task_id)
-    if on_bad not in ("stop", "skip"):
-        raise typer.BadParameter(f"--on-bad must be 'stop' or 'skip', got {on_bad!r}")
     base = data_root(root)
-    plans = _plan_all(sources, base / "raw", split or [], checked_size, cast("OnBad", on_bad))
+    plans = _plan_all(sources, base / "raw", split or [], checked_size, on_bad)
     folder = base / "shards" if out is None else out
     if folder.exists() and not folder.is_dir():
         raise DatasetError(f"--out {folder} is a file, expected a folder to put shard sets into")
