@@ -14,6 +14,7 @@ from shards.codec import crc32c
 from shards.errors import DatasetError, ShardError
 from shards.format import CARD_FILE, DATASET_FILE, FORMAT_VERSION, INDEX_FILE
 from shards.index import write_index
+from shards.local_shards import map_file
 from shards.manifest import hex_crc, seal
 from shards.plan import BuildReport, ShardPlan, Skipped
 from shards.workspace import Fragment, Workspace
@@ -69,7 +70,7 @@ def write_completion(plan: ShardPlan, folder: Path, workspace: Workspace, config
         "num_records": totals.num_records,
         "num_frames": totals.num_frames,
         "num_annotated_frames": totals.num_annotated,
-        "index": _file_info(folder / INDEX_FILE),
+        "index": index_info(folder / INDEX_FILE),
         "shards": [asdict(fragment.info) for fragment in fragments if fragment.info.num_records],
         "skipped": [asdict(item) for item in skipped],
     }
@@ -108,9 +109,7 @@ def _check_keys(folder: Path, fragments: Iterable[Fragment]) -> None:
     raise DatasetError(f"{folder}: {len(twice)} keys are used by more than one record, the first is {twice[0]}")
 
 
-def _file_info(path: Path) -> dict[str, Any]:
-    checksum, size = 0, 0
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            checksum, size = crc32c(block, checksum), size + len(block)
-    return {"file": path.name, "size": size, "crc32c": hex_crc(checksum)}
+def index_info(path: Path) -> dict[str, Any]:
+    """What dataset.json says about the index, whose bytes lie at a path."""
+    data = map_file(path)
+    return {"file": INDEX_FILE, "size": len(data), "crc32c": hex_crc(crc32c(data))}

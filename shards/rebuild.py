@@ -18,6 +18,7 @@ import pyarrow as pa
 from shards.atomic import atomic_file, write_atomically
 from shards.codec import crc32c
 from shards.errors import ConflictError, DamageError, DatasetError, ShardError
+from shards.finish import index_info
 from shards.format import (
     DATASET_FILE,
     FOREIGN_LAYOUT,
@@ -137,7 +138,8 @@ class _Rebuild:
             self._census.check(self._folder)
             self._check_against_old()
             self._note_unseen()
-            manifest = self._manifest(file)
+            file.flush()
+            manifest = self._manifest(index_info(Path(file.name)))
             if before[DATASET_FILE] is not None and seal(manifest) != (self._folder / DATASET_FILE).read_bytes():
                 (self._folder / DATASET_FILE).unlink()  # its presence would say that it fits the new index
         write_atomically(self._folder / DATASET_FILE, seal(manifest))
@@ -229,13 +231,13 @@ class _Rebuild:
                 "files (JPEG, JSON) may go unseen"
             )
 
-    def _manifest(self, index: Any) -> dict[str, Any]:
+    def _manifest(self, index: dict[str, Any]) -> dict[str, Any]:
         shards = [asdict(info) for info in self._infos]
         counts = {
             "num_records": self._recognised.num_records,
             "num_frames": self._recognised.num_frames,
             "num_annotated_frames": self._recognised.num_masks,
-            "index": _file_info(index),
+            "index": index,
             "shards": shards,
         }
         named = {"name": self._name, "split": self._split}
@@ -309,13 +311,6 @@ def _is_own(folder: Path, files: dict[int, Path]) -> bool:
     for layout in recognise_records(scan_tar(data, str(first)), str(first)):
         return RecordIndexer(data, number, str(first), False, MaskCensus()).looks_own(layout)
     return False
-
-
-def _file_info(file: Any) -> dict[str, Any]:
-    """Size and checksum of the index that is being written."""
-    file.flush()
-    data = map_file(Path(file.name))
-    return {"file": INDEX_FILE, "size": len(data), "crc32c": hex_crc(crc32c(data))}
 
 
 def _content_digest(path: Path) -> str | None:
