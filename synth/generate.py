@@ -33,7 +33,7 @@ VIDEOS_AT_ONCE = 5
 """Scenes that are drawn and placed one after the other before any becomes pixels: in between, pixels would drive the
 code for it out of the processor's caches. More would only take memory."""
 
-RENDERER_VERSION = 4
+RENDERER_VERSION = 5
 """Raised whenever the same scene gives other pixels; part of the configuration, so that old and new never mix."""
 
 RENDERING_KEYS = ("num_frames", "size", "frame_rate", "quality", "cutout_pipeline", "background_pipeline")

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from synth.affine import camera_maps, compose, invert, move, similarity, turn
 from synth.appearance import BRIGHTNESS_STEPS, LIGHT_STEPS
-from synth.exposure import MAX_PASSES
+from synth.exposure import smear_margin, smear_steps
 from synth.prepared import Array, Drawables, Jobs, Library, Workshop, joined, plan_jobs
 from synth.scene import Scene
 from synth.scene_arrays import ObjectArrays, SceneArrays, gather
@@ -326,10 +326,9 @@ class _Boxed:
     """``(2, M, T)``: upper left corners; ``high`` the lower right ones, and nothing is seen where they are not."""
     high: Ints
     steps: Ints
-    """As :func:`motion_blur` says; the others likewise."""
-    lag: Ints
-    before: Ints
-    behind: Ints
+    """``(P, 2, M, T)``: passes of motion blur, as :func:`synth.exposure.smear_steps` has them."""
+    margin: Ints
+    """``(2, M, T)``: how far they reach to either side."""
 
 
 def _put_into_boxes(things: _Things, stage: _Stage) -> _Boxed:
@@ -337,25 +336,26 @@ def _put_into_boxes(things: _Things, stage: _Stage) -> _Boxed:
     linear = things.maps[:, :2] * pictures.ratio[:, :, None]
     shift = things.maps[:, 2] - linear.sum(axis=1) * pictures.pad[:, None]
     maps = np.concatenate([linear, shift[:, None]], axis=1)
-    steps, lag, before, behind = motion_blur(things.ways)
+    smear = smear_steps(np.moveaxis(things.ways, 0, -1))
+    steps, margin = np.moveaxis(smear, -1, 1), np.moveaxis(smear_margin(smear), -1, 0)
     limit = stage.extent.astype(np.int64)
     if things.bent is None:
-        low, high = np.zeros_like(lag), np.zeros_like(lag) + limit
+        low, high = np.zeros_like(margin), np.zeros_like(margin) + limit
     else:
         reach = np.abs(things.bent.amplitude).sum(axis=2) / pictures.ratio
         low, high = _corners(maps, pictures.size[..., None], reach[..., None])
-        low, high = np.clip(low - behind, 0, limit), np.clip(high - before, 0, limit)
-    return _Boxed(maps, low, high, steps, lag, before, behind)
+        low, high = np.clip(low - margin, 0, limit), np.clip(high + margin, 0, limit)
+    return _Boxed(maps, low, high, steps, margin)
 
 
 def _sheet(things: _Things, boxed: _Boxed, slots: Ints, chosen: tuple[Ints, Ints], frame: Ints) -> Sheet[NDArray[Any]]:
     """A sheet of E things at moments: ``chosen``, in the frames ``(E,)``."""
     thing, t = now = chosen
     low, high = boxed.low[:, *now], boxed.high[:, *now]
-    inner, outer = _boxes(frame, low, high), _boxes(frame, low + boxed.before[:, *now], high + boxed.behind[:, *now])
+    margin, steps = boxed.margin[:, *now], boxed.steps[:, :, *now]
+    inner, outer = _boxes(frame, low, high), _boxes(frame, low - margin, high + margin)
     back = invert(boxed.maps[:, :, *now])
     back[:, 2] += turn(back, outer[:, 1:3].T + np.array(0.5)) - 0.5
-    steps = boxed.steps[:, :, *now]
     return Sheet(
         slots[thing],
         back.reshape(6, -1).T.astype(np.float32),
@@ -363,7 +363,7 @@ def _sheet(things: _Things, boxed: _Boxed, slots: Ints, chosen: tuple[Ints, Ints
         outer,
         inner,
         steps[steps.any(axis=(1, 2))],
-        boxed.lag[:, *now].T,
+        steps.sum(axis=0).T // 2,
         things.gain[now].astype(np.float32),
         things.ids[thing].astype(np.uint8),
         num_outer=_num_pixels(outer),
@@ -412,24 +412,6 @@ def _waves(things: _Things, thing: Ints, t: Ints, back: Floats) -> Floats:
     start = (frequency * (back[:, 2] - centre)[..., None]).sum(axis=0) + bent.phase[thing, :, t]
     sway = bent.amplitude[:, thing] / ratio[..., None]
     return np.concatenate([turns, start[..., None], np.moveaxis(sway, 0, -1)], axis=-1)
-
-
-def motion_blur(ways: Floats) -> tuple[Ints, Ints, Ints, Ints]:
-    """Motion blur as passes that average a picture with itself some pixels on.
-
-    Args:
-        ways: ``(2, M, T)``, what is gone while a frame is exposed, in pixels.
-
-    Returns:
-        Steps ``(MAX_PASSES, 2, M, T)``; lag ``(2, M, T)``; and what has to be known before and behind a box.
-    """
-    length = np.hypot(*ways)
-    passes = np.clip(np.ceil(np.log2(np.maximum(length, 1.0))), 1, MAX_PASSES) * (length >= 1)
-    number = np.arange(MAX_PASSES)[:, None, None, None]
-    steps = np.rint(ways / 2.0 ** (number + 1)).astype(np.int64) * (number < passes)
-    total = steps.sum(axis=0)
-    lag = total // 2
-    return steps, lag, np.minimum(total, 0) - lag, np.maximum(total, 0) - lag
 
 
 def _light(light: Floats) -> NDArray[np.float32] | None:

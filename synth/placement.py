@@ -21,7 +21,7 @@ from synth.appearance import (
 )
 from synth.bank import Sprite, level_for
 from synth.deform import Bend, Box, Lookup, Points, bends
-from synth.exposure import SHARP, Exposure, Smear, make_smear
+from synth.exposure import Exposure, Smear, list_smears, smear_margin, smear_steps
 from synth.geometry import Maps, apply, background_map, between_pixel_centres, compose, invert, object_maps
 from synth.motion import Moments
 from synth.scene import Scene, SceneObject
@@ -152,11 +152,11 @@ def place_background(scene: Scene, sprite: Sprite, size: Size, camera: Maps, exp
         focus = focus_for(sprite, level, scale, item.defocus * math.hypot(*size))
         pixels = blurred_backdrop(sprite.level(level + focus.levels), focus.sigma)
     ways = exposure.camera_ways(camera, size)
-    smears = tuple(map(make_smear, ways.tolist()))
-    wide = np.array([0, 0, size[1], size[0]]) + np.array([smear.before for smear in smears])
+    steps = smear_steps(ways)
+    wide = np.array([0, 0, size[1], size[0]]) + _around(smear_margin(steps))
     picture = picture_of(pixels, sprite)
     to_wide = _into(wide, _picture_maps(to_frame, picture.scale, np.array(picture.pad)))
-    return Backdrop(pixels, _box_tuples(wide), to_wide, to_frame, ways, smears)
+    return Backdrop(pixels, _box_tuples(wide), to_wide, to_frame, ways, list_smears(steps))
 
 
 def place_objects(
@@ -171,9 +171,10 @@ def place_objects(
     to_frame = maps[:, : exposure.num_frames]
     middles = np.array([[[sprite.size[1] / 2, sprite.size[0] / 2]] for sprite in sprites])
     ways = exposure.ways(apply(maps, middles[:, None])[..., 0, :])
+    steps = smear_steps(ways)
     drawings = [
-        _draw(scene, item, sprite, size, maps, tuple(map(make_smear, way)), moments)
-        for (item, sprite), maps, way in zip(pairs, to_frame, ways.tolist(), strict=True)
+        _draw(scene, item, sprite, size, maps, margin, moments)
+        for (item, sprite), maps, margin in zip(pairs, to_frame, smear_margin(steps), strict=True)
     ]
     warps = iter(_place([drawn for kinds in drawings for drawn in kinds if drawn is not None], size))
     return [
@@ -185,10 +186,12 @@ def place_objects(
             outline=next(warps) if outline else None,
             shadow=next(warps) if shadow else None,
             ways=way,
-            smears=colours.smears,
+            smears=list_smears(steps[:, number]),
             gains=tuple(brightness_gains(item, moments).tolist()),
         )
-        for (item, sprite), maps, way, (colours, outline, shadow) in zip(pairs, to_frame, ways, drawings, strict=True)
+        for number, ((item, sprite), maps, way, (_, outline, shadow)) in enumerate(
+            zip(pairs, to_frame, ways, drawings, strict=True)
+        )
     ]
 
 
@@ -204,8 +207,8 @@ class _Drawing:
     to_frame: Maps
     """``float64 (T, 2, 3)``: pixels of the sprite to the frame's, without the bend."""
 
-    smears: tuple[Smear, ...]
-    """T smears."""
+    margin: NDArray[np.int64]
+    """``int64 (T, 2)``: how far along x and y it is smeared."""
 
     bend: Bend | None
     """What bends it."""
@@ -217,27 +220,27 @@ def _draw(
     sprite: Sprite,
     size: Size,
     to_frame: Maps,
-    smears: tuple[Smear, ...],
+    margin: NDArray[np.int64],
     moments: Moments,
 ) -> tuple[_Drawing, _Drawing | None, _Drawing | None]:
     """The pictures that are drawn of an object: colours, outline and shadow as a :class:`Layer` has them."""
     scale = _scale(max(item.size), scene, sprite, size)
     level = level_for(scale)
     sharp = sprite.level(level)
-    sharps = (SHARP,) * len(smears)
+    sharp_edge = np.zeros_like(margin)
     picture, outline, shadow = picture_of(tinted(sharp, item), sprite), None, None
     bend = Bend(item.waves, moments, sprite.size) if bends(item.waves) else None
     if item.defocus > 0:
         focus = focus_for(sprite, level, scale, item.defocus * math.hypot(*size))
         pixels, pad = blurred(tinted(sprite.level(level + focus.levels), item), focus.sigma)
         picture = picture_of(pixels, sprite, pad)
-        outline = _Drawing(picture_of(cv2.extractChannel(sharp, 3), sprite), sprite, to_frame, sharps, bend)
+        outline = _Drawing(picture_of(cv2.extractChannel(sharp, 3), sprite), sprite, to_frame, sharp_edge, bend)
     if scene.shadow.strength:  # that of its rigid shape
         on_screen = moments.values(item.size) * moments.values(scene.camera.zoom) * math.hypot(*size)
         moved = to_frame.copy()
         moved[..., 2] += on_screen[:, None] * np.array([scene.shadow.x, scene.shadow.y])
-        shadow = _Drawing(shadow_of(sprite, level, scene.shadow), sprite, moved, sharps, None)
-    return _Drawing(picture, sprite, to_frame, smears, bend), outline, shadow
+        shadow = _Drawing(shadow_of(sprite, level, scene.shadow), sprite, moved, sharp_edge, None)
+    return _Drawing(picture, sprite, to_frame, margin, bend), outline, shadow
 
 
 def _place(drawings: Sequence[_Drawing], size: Size) -> list[Warp]:
@@ -245,10 +248,7 @@ def _place(drawings: Sequence[_Drawing], size: Size) -> list[Warp]:
     maps = np.stack([drawn.to_frame for drawn in drawings])
     scales, pads = (np.array([getattr(drawn.picture, name) for drawn in drawings]) for name in ("scale", "pad"))
     reach = np.array([(0.0, 0.0) if drawn.bend is None else drawn.bend.reach for drawn in drawings])
-    smeared, before = (
-        np.array([[getattr(smear, name) for smear in drawn.smears] for drawn in drawings])
-        for name in ("reach", "before")
-    )
+    smeared = _around(np.stack([drawn.margin for drawn in drawings]))
     margin = pads[:, None] / scales + reach
     low, high = _spread(maps, np.stack([_corners_of(drawn.sprite.size) for drawn in drawings]), margin)
     # Most cutouts fill little of their picture's corners. Bilinear sampling and the level's coarser pixels reach
@@ -258,7 +258,7 @@ def _place(drawings: Sequence[_Drawing], size: Size) -> list[Warp]:
     )
     boxes = np.concatenate([np.maximum(low, tight_low), np.minimum(high, tight_high)], axis=-1) + smeared
     boxes = np.clip(boxes, 0, np.array([size[1], size[0], size[1], size[0]]))
-    wide = boxes + before
+    wide = boxes + smeared
     to_wide = _into(wide, _picture_maps(maps, scales[:, None], pads[:, None]))
     back = invert(maps)
     warps = []
@@ -276,6 +276,11 @@ def _scale(largest: float, scene: Scene, sprite: Sprite, size: Size) -> float:
 
 def _box_tuples(boxes: NDArray[np.int64]) -> tuple[Box, ...]:
     return tuple((x0, y0, x1, y1) for x0, y0, x1, y1 in boxes.tolist())
+
+
+def _around(margin: NDArray[np.int64]) -> NDArray[np.int64]:
+    """What is added to boxes ``(..., 4)`` so that they are larger by ``margin`` ``(..., 2)`` on each side."""
+    return np.concatenate([-margin, margin], axis=-1)
 
 
 def _into(boxes: NDArray[np.int64], maps: Maps) -> Maps:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from synth.appearance import LIGHT_STEPS, light_gains, opaque_grey
 from synth.bank import SOLID, PictureBank, Sprite
 from synth.deform import Box
-from synth.exposure import Exposure
+from synth.exposure import Exposure, smeared
 from synth.geometry import Maps, camera_maps
 from synth.motion import frame_moments
 from synth.pipelines import NO_PIPELINES, Pipelines
@@ -219,12 +219,12 @@ class Renderer:
             backdrop.pixels,
             backdrop.to_wide[t],
             (x1 - x0, y1 - y0),
-            dst=self._memory((y1 - y0, x1 - x0, 4)) if smear.steps else self._canvas,
+            dst=self._memory((y1 - y0, x1 - x0, 4)) if smear else self._canvas,
             flags=cv2.INTER_LINEAR,
             borderMode=cv2.BORDER_REFLECT_101,
         )
-        if smear.steps:
-            smear.apply(self._memory((y1 - y0, x1 - x0, 4)), self._canvas)
+        if smear:
+            smeared(self._memory((y1 - y0, x1 - x0, 4)), smear, self._canvas)
 
     def _draw_object(self, layer: Layer, t: int, mask: Image, whole: NDArray[np.bool_] | None) -> None:
         """Draws an object's shadow and itself over the canvas, and into the masks."""
@@ -235,13 +235,13 @@ class Renderer:
             return
         wide = layer.colours.wide[t]
         sharp = layer.colours.draw(t, self._memory((wide[3] - wide[1], wide[2] - wide[0], 4)).reshape(-1))
-        pixels = smear.apply(sharp)
+        pixels = smeared(sharp, smear)
         alpha = cv2.extractChannel(pixels, 3)
         _lay_over(self._canvas[_inside(box)], pixels, alpha, layer.gains[t])
         if layer.outline is not None:
             box = layer.outline.boxes[t]
             alpha = None if _is_empty(box) else layer.outline.draw(t, self._one_channel)
-        elif smear.steps:
+        elif smear:
             alpha = cv2.extractChannel(sharp[_inside(box, wide[0], wide[1])], 3)
         if alpha is not None:
             _own(mask[_inside(box)], alpha, layer.item.id)

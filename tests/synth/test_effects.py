@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from synth.bank import PictureBank
@@ -15,7 +16,7 @@ from synth.builtin import BuiltinBackgrounds, BuiltinObjects
 from synth.compose import compose_scene
 from synth.config import make_config
 from synth.deform import Bend
-from synth.exposure import make_smear
+from synth.exposure import list_smears, smear_margin, smear_steps, smeared
 from synth.motion import frame_moments
 from synth.render import RenderedVideo, Renderer
 from synth.scene import Light, Scene, Shadow, Wave
@@ -166,7 +167,8 @@ def test_motion_blur_is_the_mean_of_what_moves_past_while_the_shutter_is_open(
 ) -> None:
     """Against means of sharp pictures: no exposure that opens or closes elsewhere explains the smeared picture better.
 
-    Elsewhere is two pixels of the way sooner or later: a smear's steps are whole pixels, so it may be one off.
+    Elsewhere is a pixel of the way sooner or later for both, or two pixels for one: a smear's steps are whole pixels,
+    so it may be a pixel longer or shorter, but its middle is exact.
     """
     scene = plain(bank, index)
     x = tuple(0.5 + at for at in PAST) if mover == "object" else (0.5,)
@@ -183,8 +185,9 @@ def test_motion_blur_is_the_mean_of_what_moves_past_while_the_shutter_is_open(
         mean = (sums[closed + 1] - sums[opened]) / (closed + 1 - opened)
         return float(np.abs(smeared.frames[2] - mean)[passed].mean())
 
-    apart = round(2 * 32 / np.abs(smeared.object_ways[0, 2]).max())
-    errors = {(64 + x, 96 + y): error(64 + x, 96 + y) for x in (-apart, 0, apart) for y in (-apart, 0, apart)}
+    pixel = round(32 / np.abs(smeared.object_ways[0, 2]).max())
+    moves = [(x, y) for x in (-2, 0, 2) for y in (-2, 0, 2)] + [(-1, -1), (1, 1)]
+    errors = {(64 + x * pixel, 96 + y * pixel): error(64 + x * pixel, 96 + y * pixel) for x, y in moves}
     assert min(errors, key=lambda moved: errors[moved]) == (64, 96)
     assert errors[64, 96] < 0.25 * error(80, 80)
 
@@ -199,26 +202,46 @@ def test_ways_are_those_of_the_middle_of_an_object_while_the_shutter_is_open(ban
             np.testing.assert_allclose(blurred.object_ways[number, 2], seen[96] - seen[64], atol=1e-6)
 
 
+def smear_alone(picture: NDArray[np.uint8], way: tuple[float, float]) -> NDArray[np.uint8]:
+    """A picture smeared along a way, of the same size: zeros lie around it."""
+    steps = smear_steps(np.array([way]))
+    [(x, y)], [smear] = smear_margin(steps).tolist(), list_smears(steps)
+    return smeared(np.pad(picture, ((y, y), (x, x))), smear)
+
+
 @given(st.floats(-40, 40), st.floats(-40, 40))
 def test_a_smear_is_centred_as_long_as_asked_and_sums_to_one(x: float, y: float) -> None:
-    smear = make_smear(np.array([x, y]))
-    before, reach = smear.before, smear.reach
-    dot = np.zeros((161, 161, 4), np.uint8)
+    length = np.hypot(x, y)
+    dot = np.zeros((161, 161), np.uint8)
     dot[80, 80] = 255
-    wide = np.pad(dot, ((-before[1], before[3]), (-before[0], before[2]), (0, 0)))
-    made = smear.apply(wide)[..., 3].astype(float)
-    assert made.shape == (161, 161)
+    made = smear_alone(dot, (x, y))
+    assert made.shape == dot.shape
     rows, columns = np.nonzero(made)
-    length = np.hypot(np.ptp(columns), np.ptp(rows))
-    if not smear.steps:
-        assert np.hypot(x, y) < 1 and made.sum() == 255
-        return
-    assert abs(length - np.hypot(x, y)) <= 3 + np.hypot(x, y) / 16
-    assert abs((made * np.arange(161)).sum() / made.sum() - 80) <= 1.5
-    assert abs((made * np.arange(161)[:, None]).sum() / made.sum() - 80) <= 1.5
-    assert made.sum() == pytest.approx(255, rel=0.3), "of a single dot, rounding is much"
-    assert 80 + reach[0] <= columns.min() and columns.max() < 81 + reach[2]
-    assert 80 + reach[1] <= rows.min() and rows.max() < 81 + reach[3]
+    if length <= 2:
+        assert np.array_equal(made, dot)
+    assert (rows.min() + rows.max(), columns.min() + columns.max()) == (160, 160)
+    assert abs(np.hypot(np.ptp(columns), np.ptp(rows)) - length) <= 3 + length / 16
+    assert int(made.sum()) == pytest.approx(255, rel=0.3), "of a single dot, rounding is much"
+
+
+@given(st.floats(-9, 9), st.floats(-9, 9))
+def test_a_smear_leaves_a_slope_where_it_is(x: float, y: float) -> None:
+    """Any smear about the frame's own time does, and none about another; by 2 per pixel, as means are whole then."""
+    slope = np.tile(2 * np.arange(121, dtype=np.uint8), (121, 1))
+    inside = np.s_[20:-20, 20:-20]
+    for picture in (slope, slope.T):
+        np.testing.assert_array_equal(smear_alone(picture, (x, y))[inside], picture[inside])
+
+
+@given(st.floats(-40, 40), st.floats(-40, 40))
+def test_passes_of_a_smear_stay_on_its_way(x: float, y: float) -> None:
+    """Each is half of the one before, but for rounding; ways of the same length have the same number of passes."""
+    steps = smear_steps(np.array([x, y]))
+    number = np.arange(1, len(steps) + 1)[:, None]
+    passes = np.clip(np.ceil(np.log2(max(1.0, np.hypot(x, y)))), 0, len(steps))
+    expected = np.array([x, y]) / 2.0**number * (number <= passes)
+    assert np.abs(steps - expected).max() <= 1.25
+    assert (steps.sum(axis=0) % 2 == 0).all()
 
 
 def test_blur_shows_no_seam_where_an_object_leaves_the_frame(bank: PictureBank) -> None:

@@ -12,8 +12,8 @@ from synth.bank import PictureBank, level_for
 from synth.builtin import BuiltinBackgrounds, BuiltinObjects
 from synth.compose import compose_scene
 from synth.config import make_config
-from synth.exposure import Exposure, make_smear
-from synth.layers import lay_out, motion_blur
+from synth.exposure import Exposure
+from synth.layers import lay_out
 from synth.motion import Moments, frame_moments
 from synth.prepared import Workshop
 from synth.resident import ResidentPictures, pack, unpack
@@ -102,19 +102,6 @@ def test_levels_and_blurs_are_those_that_the_other_renderer_chooses(bank: Pictur
         assert tuple(sharp.source[row, 1:]) == sprite.level(level).shape[:2]
         assert tuple(blurred.source[row, 1:]) == sprite.level(level + focus.levels).shape[:2]
         assert blurred.sigma[row] == pytest.approx(focus.sigma)
-
-
-def test_motion_blur_is_that_of_a_smear_along_the_same_way() -> None:
-    """Its passes, and what has to be known around a box."""
-    ways = np.random.default_rng(4).normal(scale=6.0, size=(2, 50, 4))
-    ways[:, 0] = (0.3, 1.0, -0.9, 40.0), (0.2, 0.0, 0.1, -3.0)
-    steps, _, before, behind = motion_blur(ways)
-    for row, t in np.ndindex(ways.shape[1:]):
-        smear = make_smear(ways[:, row, t])
-        passes = [tuple(step) for step in steps[:, :, row, t].tolist()]
-        assert passes == [*smear.steps, *[(0, 0)] * (len(passes) - len(smear.steps))]
-        assert smear.before == (*before[:, row, t], *behind[:, row, t])
-        assert smear.reach == (*-behind[:, row, t], *-before[:, row, t])
 
 
 def test_packed_arrays_come_out_as_they_went_in() -> None:
