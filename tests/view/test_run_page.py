@@ -8,16 +8,16 @@ import pytest
 import torch
 from torch.nn.functional import interpolate
 
-from shards.reader import ShardSet
 from vosdata.cli.app import run
+from vosdata.datasets.sized import SizedVideo
 from vosdata.datasets.videos import open_videos
 from vosdata.models.agame import AGAME, VideoSegmenter
 from vosdata.models.agame.watching import watching
 from vosdata.recipe import Recipe, load_recipe
+from vosdata.stream import SnippetStream
 from vosdata.train import train
-from vosdata.training.validation import HeldOutVideo
 from vosdata.view.run_folder import open_run
-from vosdata.view.watched import COLOURS, SizedVideo, heat, likeliest, watch
+from vosdata.view.watched import COLOURS, heat, likeliest, watch
 
 TINY = [
     "model.backbone_width=4",
@@ -79,14 +79,17 @@ def test_the_best_validation_chooses_what_is_shown(
     assert "best validation" in page and f"after step {best}" in page
 
 
-def test_a_validated_sequence_is_shown_as_it_was_scored(tiny_sets: dict[str, Path]) -> None:
-    model, video = network(), open_videos(tiny_sets["alpha"])[4]
+def test_a_video_is_sized_as_training_sees_it(tiny_sets: dict[str, Path]) -> None:
+    settings = {"snippet": 5, "size": (32, 48), "batch": 5, "objects": "all", "shuffle": False, "engine": "threads"}
+    with SnippetStream(tiny_sets["alpha"], **settings) as stream:  # type: ignore[arg-type]
+        batch, snippet = next(iter(stream)), stream.snippet(4)
+    model, video = network(), open_videos(tiny_sets["alpha"])[snippet.record]
+    assert snippet.frames == (0, 1, 2, 3, 4)
     sized = SizedVideo(video, (32, 48), max_frames=5)
-    scored = HeldOutVideo(ShardSet(tiny_sets["alpha"]), 4, (32, 48), 5)
-    assert (sized.name, sized.frame_numbers, sized.num_frames) == (scored.name, scored.frame_numbers, 5)
+    assert (sized.name, sized.num_frames) == (snippet.sequence, 5)
     for t in range(5):
-        assert np.array_equal(sized.frame(t), scored.frame(t))
-        assert np.array_equal(sized.mask(t), scored.mask(t))
+        assert np.array_equal(sized.frame(t), batch.frames[4, t].permute(1, 2, 0).numpy())
+        assert np.array_equal(sized.mask(t), batch.masks[4, t].numpy())
     assert watch(model, sized, [4]).frames[0].mask.shape == (32, 48)
 
 

@@ -15,6 +15,7 @@ from shards.reader import ShardSet
 from shards.types import Record
 from vosdata.checkpoint import checkpoint_path, list_checkpoints, load_checkpoint, load_model, open_checkpoint
 from vosdata.cli.app import run as run_command
+from vosdata.datasets.sized import SizedVideo
 from vosdata.evaluate.predictions import PredictionFolder
 from vosdata.evaluate.score import score_videos
 from vosdata.infer import predict_video
@@ -29,7 +30,7 @@ from vosdata.training.interruption import Interruption
 from vosdata.training.metrics_log import read_lines, read_metrics
 from vosdata.training.ranks import Ranks
 from vosdata.training.schedule import Schedule
-from vosdata.training.validation import HeldOutVideo, Validation, open_held_out, validate
+from vosdata.training.validation import Validation, open_held_out, validate
 
 ALONE = Ranks(0, 1, torch.device("cpu"))
 
@@ -194,9 +195,9 @@ def test_scores_are_those_of_predictions_written_and_scored_as_eval_does(
     found = validate(network, videos, ALONE, False, Interruption())
     assert found is not None
     assert network.training
-    for video in videos:
-        predict_video(VideoSegmenter(network), video, tmp_path / "predictions", lambda mask: mask * (mask != 255))
-    score = score_videos(videos, PredictionFolder(tmp_path / "predictions"))
+    for one in videos:
+        predict_video(VideoSegmenter(network), one.video, tmp_path / "predictions", lambda mask: mask * (mask != 255))
+    score = score_videos([one.video for one in videos], PredictionFolder(tmp_path / "predictions"))
     network.train()
     assert pytest.approx(score.j.mean, abs=1e-12) == found.J
     expected = {(one.sequence, str(one.object_id)): one.j.mean for one in score.objects}
@@ -208,7 +209,8 @@ def test_frames_are_brought_to_the_size_trained_at_and_cut_to_the_wanted_number(
     recipe: Callable[..., Recipe], tiny_sets: dict[str, Path]
 ) -> None:
     wanted = recipe(f"validation.sets=[{tiny_sets['beta']}]", "validation.max_frames=7")
-    (video, *_) = open_held_out(find_data(wanted, Path("data"), ignore).held_out, wanted)
+    (held_out, *_) = open_held_out(find_data(wanted, Path("data"), ignore).held_out, wanted)
+    video = held_out.video
     assert video.num_frames in (3, 7)
     assert video.frame(0).shape == (32, 48, 3)
     mask = video.mask(0)
@@ -285,15 +287,15 @@ def test_interrupting_a_validation_ends_it_at_once_and_going_on_makes_it_anew(
 ) -> None:
     run(recipe(), tmp_path / "whole")
     read: list[int] = []
-    frame = HeldOutVideo.frame
+    frame = SizedVideo.frame
 
-    def frame_and_interrupt(video: HeldOutVideo, t: int) -> Any:
+    def frame_and_interrupt(video: SizedVideo, t: int) -> Any:
         read.append(t)
         if len(read) == interrupted_at:
             signal.raise_signal(signal.SIGINT)
         return frame(video, t)
 
-    monkeypatch.setattr(HeldOutVideo, "frame", frame_and_interrupt)
+    monkeypatch.setattr(SizedVideo, "frame", frame_and_interrupt)
     out, interrupted_at = tmp_path / "run", 0
     said: list[str] = []
     run(recipe("train.steps=2"), tmp_path / "count")

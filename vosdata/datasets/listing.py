@@ -12,7 +12,8 @@ from itertools import pairwise
 from pathlib import Path
 
 from shards.errors import DatasetError
-from vosdata.datasets.types import MAX_FRAME_NUMBER, ObjectMeta, Sequence, Split
+from shards.format import MAX_FRAME_NUMBER
+from vosdata.datasets.types import ObjectMeta, Sequence, Split
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png")
 # Pictures that other tools write but that no dataset of this form ships; seeing one means that frames would be missed.

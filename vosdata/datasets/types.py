@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-MAX_FRAME_NUMBER = 99_999_999
-
 
 @dataclass(frozen=True, slots=True)
 class ObjectMeta:

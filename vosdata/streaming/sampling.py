@@ -6,9 +6,8 @@ be spread out by a gap and run backwards, and several objects may be drawn; what
 frame.
 
 Source: Johnander et al., "A Generative Appearance Model for End-to-End Video Object Segmentation" (CVPR 2019), section
-    4.2
-and the released loaders. Those ask for 100 pixels at native size and die when that leaves too few after resizing; here
-one number counts at training size. They also count positions in a list by frame number, which drops videos whose
+4.2, and the released loaders. Those ask for 100 pixels at native size and die when that leaves too few after resizing;
+here one number counts at training size. They also count positions in a list by frame number, which drops videos whose
 frame numbers have gaps; here room is counted in frames.
 """
 

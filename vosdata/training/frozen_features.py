@@ -8,8 +8,8 @@ ranks share what is kept; and nothing that is kept can become wrong.
     CACHE/features/HASH OF THE STAGES/ab/HASH OF THE PIXELS     the stages' outputs, channels innermost, then their CRCs
 
 It pays where the frozen stages are most of the work: narrow heads and no trained stage. In the published network they
-are 7 % (ResNet-18) to 22 % (ResNet-101) of a training step's FLOP. Letters: B snippets, T
-frames, N pictures, C channels, H and W of the picture, h and w of a feature map.
+are 7 % (ResNet-18) to 22 % (ResNet-101) of a training step's FLOP. Letters: B snippets, T frames, N pictures, C
+channels, H and W of the picture, h and w of a feature map.
 """
 
 import hashlib

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from shards.reader import ShardSet
+from vosdata.datasets.sized import SizedVideo
+from vosdata.datasets.videos import StoredVideo
 from vosdata.evaluate.predictions import SequenceMasks
 from vosdata.evaluate.protocols import find_protocol
 from vosdata.evaluate.score import score_sequence
@@ -22,7 +23,6 @@ from vosdata.infer import Segmenter, segment_frames
 from vosdata.models.agame import AGAME, VideoSegmenter
 from vosdata.opening import open_shard_set
 from vosdata.recipe import Recipe
-from vosdata.streaming.transforms import resize_frame, resize_mask
 from vosdata.training.held_out import HeldOut
 from vosdata.training.interruption import InterruptedWorkError, Interruption
 from vosdata.training.ranks import Ranks
@@ -34,52 +34,13 @@ Picture = NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class HeldOutVideo:
-    """A held-out sequence at the size at which it is scored; a :class:`vosdata.evaluate.truth.AnnotatedVideo`."""
+    """A held-out sequence."""
 
-    shard_set: ShardSet
-    """Where it is stored."""
+    folder: str
+    """The shard set that holds it, as it may be shown."""
 
-    record: int
-    """Its place in the set."""
-
-    size: tuple[int, int] | None
-    """Height and width that it is brought to; None keeps its own."""
-
-    max_frames: int | None
-    """Frames that are looked at, from the first; None for all."""
-
-    @property
-    def name(self) -> str:
-        """Name of the sequence."""
-        return self.shard_set.entry(self.record).sequence
-
-    @property
-    def frame_numbers(self) -> list[int]:
-        """Frame numbers, rising."""
-        return [int(number) for number in self.shard_set.entry(self.record).frame_numbers[: self.max_frames]]
-
-    @property
-    def num_frames(self) -> int:
-        """Number of frames."""
-        return len(self.frame_numbers)
-
-    def frame(self, t: int) -> Picture:
-        """Frame ``t``, ``uint8 (H, W, 3)``."""
-        stored = self.shard_set.image(self.record, t)
-        if self.size is None or stored.shape[:2] == self.size:
-            return stored
-        frame = np.empty((*self.size, 3), np.uint8)
-        resize_frame(stored, frame)
-        return frame
-
-    def mask(self, t: int) -> Picture | None:
-        """Mask of frame ``t``, ``uint8 (H, W)``; None where it is unannotated."""
-        stored = self.shard_set.mask(self.record, t)
-        if stored is None or self.size is None or stored.shape == self.size:
-            return stored
-        mask = np.empty(self.size, np.uint8)
-        resize_mask(stored, mask)
-        return mask
+    video: SizedVideo
+    """The sequence, at the size and with the frames that are scored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +95,7 @@ class Predicting:
 
     def open(self, video: AnnotatedVideo) -> SequenceMasks:
         """Segments one sequence frame by frame, as far as masks are asked for, in rising order."""
-        if not isinstance(video, HeldOutVideo):
+        if not isinstance(video, SizedVideo):
             raise TypeError(f"expected a held-out video with frames, got {type(video).__name__}")
         masks = self._segment(video)
         reached, mask = -1, np.zeros((0, 0), np.uint8)
@@ -148,7 +109,7 @@ class Predicting:
 
         return read
 
-    def _segment(self, video: HeldOutVideo) -> Iterator[tuple[int, Picture]]:
+    def _segment(self, video: SizedVideo) -> Iterator[tuple[int, Picture]]:
         """Yields place and mask of each frame."""
         prepare = find_protocol(PROTOCOL).prepare_truth
         places = {number: t for t, number in enumerate(video.frame_numbers)}
@@ -166,9 +127,11 @@ def open_held_out(held_out: Sequence[HeldOut], recipe: Recipe) -> tuple[HeldOutV
     """The held-out sequences, ready to be scored."""
     size = recipe.data.size if recipe.validation.size == "training" else None
     return tuple(
-        HeldOutVideo(shard_set, record, size, recipe.validation.max_frames)
+        HeldOutVideo(
+            str(stored.path), SizedVideo(StoredVideo(stored, record, None), size, recipe.validation.max_frames)
+        )
         for one in held_out
-        for shard_set in (open_shard_set(one.folder),)
+        for stored in (open_shard_set(one.folder),)
         for record in one.records
     )
 
@@ -209,8 +172,8 @@ def validate(
     return Validation(tuple(one for one in scored if one.objects), time.perf_counter() - started)
 
 
-def _score(video: HeldOutVideo, predictions: Predicting) -> SequenceJ:
+def _score(held_out: HeldOutVideo, predictions: Predicting) -> SequenceJ:
     """Scores one sequence; without objects where, at its size, its first mask shows none."""
-    scores = score_sequence(video, predictions, find_protocol(PROTOCOL)).objects
+    scores = score_sequence(held_out.video, predictions, find_protocol(PROTOCOL)).objects
     objects = {str(score.object_id): score.j.mean for score in scores}
-    return SequenceJ(str(video.shard_set.path), video.name, scores[0].num_frames if scores else 0, objects)
+    return SequenceJ(held_out.folder, held_out.video.name, scores[0].num_frames if scores else 0, objects)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vosdata.checkpoint import list_checkpoints, load_model
+from vosdata.datasets.sized import SizedVideo
 from vosdata.datasets.videos import open_videos
 from vosdata.infer import FramedVideo
 from vosdata.models.agame import AGAME
@@ -17,7 +18,7 @@ from vosdata.view.overlay import overlay
 from vosdata.view.page import Block, Paragraph, Section, Table, picture, render_page
 from vosdata.view.run_folder import RunFolder, open_run
 from vosdata.view.sheet import captioned, contact_sheet, resized
-from vosdata.view.watched import COMPONENTS, SizedVideo, WatchedFrame, WatchedVideo, heat, likeliest, watch
+from vosdata.view.watched import COMPONENTS, WatchedFrame, WatchedVideo, heat, likeliest, watch
 
 Picture = NDArray[np.uint8]
 Item = TypeVar("Item")
