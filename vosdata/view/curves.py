@@ -1,13 +1,12 @@
 """Curves over steps, as SVG text."""
 
-import base64
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from xml.sax.saxutils import escape
 
 import numpy as np
 
-from vosdata.view.page import Media
+from vosdata.view.page import Media, drawings
 
 COLOURS = ("#1f5fa8", "#c4572e", "#2e7d4f")
 WIDTH, HEIGHT = 540, 230
@@ -46,17 +45,7 @@ def charts(found: Sequence[Chart], caption: str = "") -> Media:
     shown = [chart for chart in found if any(curve.points for curve in chart.curves)]
     if not shown:
         raise ValueError("there is nothing to draw a curve of")
-    rows = -(-len(shown) // 2)
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {2 * WIDTH} {rows * HEIGHT}" width="{2 * WIDTH}" '
-        f'height="{rows * HEIGHT}" font-family="sans-serif" font-size="12">',
-        f'<rect width="{2 * WIDTH}" height="{rows * HEIGHT}" fill="#ffffff"/>',
-    ]
-    for place, chart in enumerate(shown):
-        inside = "".join(_chart(chart))
-        parts.append(f'<g transform="translate({place % 2 * WIDTH} {place // 2 * HEIGHT})">{inside}</g>')
-    data = base64.b64encode("".join([*parts, "</svg>"]).encode()).decode("ascii")
-    return Media(f"data:image/svg+xml;base64,{data}", caption)
+    return drawings(["".join(_chart(chart)) for chart in shown], WIDTH, HEIGHT, caption)
 
 
 def running_mean(values: Sequence[float], width: int) -> list[float]:

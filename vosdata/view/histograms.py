@@ -1,6 +1,5 @@
 """Histograms of several samples over one axis, as SVG for a page."""
 
-import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from xml.sax.saxutils import escape
@@ -8,7 +7,7 @@ from xml.sax.saxutils import escape
 import numpy as np
 from numpy.typing import NDArray
 
-from vosdata.view.page import Media
+from vosdata.view.page import Media, drawings
 
 WIDTH, HEIGHT = 540, 220
 LEFT, RIGHT, TOP, BOTTOM = 46, 14, 32, 40
@@ -58,19 +57,11 @@ def draw_histograms(histograms: Sequence[Histogram], caption: str = "") -> Media
     Raises:
         ValueError: a sample is empty.
     """
-    rows = -(-len(histograms) // 2)
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {2 * WIDTH} {rows * HEIGHT}" width="{2 * WIDTH}" '
-        f'height="{rows * HEIGHT}" font-family="sans-serif" font-size="12">',
-        f'<rect width="{2 * WIDTH}" height="{rows * HEIGHT}" fill="#ffffff"/>',
-    ]
-    for place, histogram in enumerate(histograms):
+    for histogram in histograms:
         empty = [label for label, sample in histogram.samples if not len(sample)]
         if empty:
             raise ValueError(f"{histogram.title}: the sample {empty[0]!r} is empty")
-        parts.append(f'<g transform="translate({place % 2 * WIDTH} {place // 2 * HEIGHT})">{_draw(histogram)}</g>')
-    data = base64.b64encode("".join([*parts, "</svg>"]).encode()).decode("ascii")
-    return Media(f"data:image/svg+xml;base64,{data}", caption)
+    return drawings([_draw(histogram) for histogram in histograms], WIDTH, HEIGHT, caption)
 
 
 def _draw(histogram: Histogram) -> str:

@@ -71,6 +71,28 @@ def picture(rgb: NDArray[np.uint8], caption: str = "", quality: int = 88) -> Med
     return Media(_data_uri("image/jpeg", buffer.getvalue()), caption)
 
 
+def drawings(parts: Sequence[str], width: int, height: int, caption: str = "") -> Media:
+    """SVG drawings of one size side by side, two in a row, as one picture.
+
+    Args:
+        parts: SVG elements of each drawing, from its upper left corner.
+        width: of each, in pixels.
+        height: of each, in pixels.
+        caption: text under the picture.
+    """
+    whole_width, whole_height = 2 * width, -(-len(parts) // 2) * height
+    placed = [
+        f'<g transform="translate({place % 2 * width} {place // 2 * height})">{part}</g>'
+        for place, part in enumerate(parts)
+    ]
+    text = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {whole_width} {whole_height}" width="{whole_width}" '
+        f'height="{whole_height}" font-family="sans-serif" font-size="12">'
+        f'<rect width="{whole_width}" height="{whole_height}" fill="#ffffff"/>{"".join(placed)}</svg>'
+    )
+    return Media(_data_uri("image/svg+xml", text.encode()), caption)
+
+
 def media_file(path: Path, caption: str = "") -> Media:
     """A picture or video file for the page.
 
