@@ -73,21 +73,25 @@ class PredictionFolder:
         return read
 
 
+def read_forward(masks: Iterator[tuple[int, Mask]]) -> SequenceMasks:
+    """Masks that come one after the other, each with its place, as predictions: made as far as they are asked for."""
+    reached, mask = -1, np.zeros((0, 0), np.uint8)
+
+    def read(t: int) -> Mask:
+        nonlocal reached, mask
+        while reached < t:
+            reached, mask = next(masks)
+        return mask
+
+    return read
+
+
 class CopyFirstMask:
     """The baseline: every object stays where it first was. No method that looks at frames should fall below it."""
 
     def open(self, video: AnnotatedVideo) -> SequenceMasks:
         """Copies the given masks of one sequence forward."""
-        copies = _copied_forward(video)
-        reached, mask = -1, np.zeros((0, 0), dtype=np.uint8)
-
-        def read(t: int) -> Mask:
-            nonlocal reached, mask
-            while reached < t:
-                reached, mask = next(copies)
-            return mask
-
-        return read
+        return read_forward(_copied_forward(video))
 
 
 def _copied_forward(video: AnnotatedVideo) -> Iterator[tuple[int, Mask]]:

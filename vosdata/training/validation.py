@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from vosdata.datasets.sized import SizedVideo
 from vosdata.datasets.videos import StoredVideo
-from vosdata.evaluate.predictions import SequenceMasks
+from vosdata.evaluate.predictions import SequenceMasks, read_forward
 from vosdata.evaluate.protocols import find_protocol
 from vosdata.evaluate.score import score_sequence
 from vosdata.evaluate.truth import AnnotatedVideo
@@ -90,24 +90,14 @@ class Predicting:
     """A network's predictions, made while they are scored; a :class:`vosdata.evaluate.predictions.Predictions`."""
 
     def __init__(self, make_segmenter: Callable[[], Segmenter], interruption: Interruption) -> None:
-        """Takes a function that makes a fresh segmenter for each sequence, and what is asked before each frame."""
+        """Takes a function that makes a fresh segmenter for each sequence, and what is asked after each frame."""
         self.make_segmenter, self.interruption = make_segmenter, interruption
 
     def open(self, video: AnnotatedVideo) -> SequenceMasks:
         """Segments one sequence frame by frame, as far as masks are asked for, in rising order."""
         if not isinstance(video, SizedVideo):
             raise TypeError(f"expected a held-out video with frames, got {type(video).__name__}")
-        masks = self._segment(video)
-        reached, mask = -1, np.zeros((0, 0), np.uint8)
-
-        def read(t: int) -> Picture:
-            nonlocal reached, mask
-            while reached < t:
-                self.interruption.check()
-                reached, mask = next(masks)
-            return mask
-
-        return read
+        return read_forward(self._segment(video))
 
     def _segment(self, video: SizedVideo) -> Iterator[tuple[int, Picture]]:
         """Yields place and mask of each frame."""
@@ -121,6 +111,7 @@ class Predicting:
         frames = (NumberedFrame(number, video.frame(t)) for number, t in places.items())
         for t, segmented in enumerate(segment_frames(self.make_segmenter(), frames, annotation)):
             yield t, segmented.mask
+            self.interruption.check()
 
 
 def open_held_out(held_out: Sequence[HeldOut], recipe: Recipe) -> tuple[HeldOutVideo, ...]:
@@ -148,7 +139,7 @@ def validate(
         videos: the sequences, the same on every rank.
         ranks: the trainers.
         half: whether convolutions run in bfloat16.
-        interruption: asked before each frame.
+        interruption: asked after each frame.
 
     Returns:
         What was found; None where a rank was interrupted.
