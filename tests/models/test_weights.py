@@ -6,6 +6,7 @@ import pickle
 from pathlib import Path
 
 import huggingface_hub
+import huggingface_hub.constants
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -114,6 +115,7 @@ def test_the_hubs_cache_comes_before_a_download(
 
 
 def test_without_a_network_the_message_says_at_once_what_to_do(tiny: AGAME, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)  # read once, when another test imported it
     monkeypatch.setattr(huggingface_hub, "hf_hub_url", lambda *_: "http://127.0.0.1:1/nobody-listens-there")
     monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_: None)
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *_: pytest.fail("tries again for half a minute"))

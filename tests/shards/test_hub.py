@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import fsspec.config
+import huggingface_hub.constants
 import pytest
 from fake_hub import Hub, serve_hub
 
@@ -13,6 +14,7 @@ from shards.reader import ShardSet
 def hub(toy_set: Path, monkeypatch: pytest.MonkeyPatch):
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)  # read once, when another test imported it
     with serve_hub(toy_set) as served:
         monkeypatch.setitem(fsspec.config.conf, "hf", {"endpoint": served.url, "skip_instance_cache": True})
         yield served
