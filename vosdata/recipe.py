@@ -122,8 +122,9 @@ class ModelRecipe(Section):
     appearance: Literal["mixture", "unimodal", "none"] = "mixture"
     """The appearance module: two Gaussians each for background and target, only the base ones, or no module."""
 
-    appearance_output: Literal["scores", "posteriors"] = "scores"
-    """What the appearance module tells: scores (equation 8), or posteriors, their softmax (equation 7)."""
+    appearance_output: Literal["scores", "log_posteriors", "posteriors"] = "scores"
+    """What the appearance module tells: scores (equation 8), posteriors, their softmax (equation 7), or the posteriors'
+    logarithms, which train faster from random weights."""
 
     score_scale: PositiveFloat = 1.0
     """Factor on the scores where the fusion module takes them in (published: 1). It changes how the network learns, not

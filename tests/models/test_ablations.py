@@ -2,11 +2,14 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
+from scipy.special import log_softmax
+from scipy.stats import norm
 
 from vosdata.models.agame import AGAME, AGAMEConfig, AGAMEOutput, VideoSegmenter
-from vosdata.models.agame.appearance import Mixture
+from vosdata.models.agame.appearance import AppearanceModule, Mixture
 from vosdata.models.agame.network import pool, two_channels
 from vosdata.recipe import load_recipe
 
@@ -157,6 +160,21 @@ def test_softmax_gives_the_fusion_the_posteriors_of_the_scores(tiny: AGAME, snip
         scores, posteriors = (one.appearance(appearance, mixture) for one in (tiny, model))
     torch.testing.assert_close(posteriors, scores.exp() / scores.exp().sum(1, keepdim=True))
     torch.testing.assert_close(posteriors.sum(1), torch.ones_like(posteriors[:, 0]))
+
+
+def test_log_posteriors_are_finite_where_posteriors_vanish() -> None:
+    config = AGAMEConfig(backbone="resnet18", backbone_width=4, appearance_channels=3)
+    told = {
+        output: AppearanceModule(8, dataclasses.replace(config, appearance_output=output))
+        for output in ("log_posteriors", "posteriors")
+    }
+    mixture = Mixture(torch.tensor([[[0.0] * 3, [9.0] * 3, [1.0] * 3, [20.0] * 3]]), torch.full((1, 4, 3), 0.5))
+    features = torch.tensor([[[0.2, 8.0], [0.1, 9.5], [-0.3, 9.0]]])  # (1, D, P)
+    log_posteriors, posteriors = (module(features, mixture) for module in told.values())
+    densities = norm(mixture.means[0, :, :, None], 0.5**0.5).logpdf(features[0]).sum(1)  # (K, P)
+    np.testing.assert_allclose(log_posteriors[0], log_softmax(densities, 0), rtol=1e-4, atol=1e-5)
+    assert (posteriors == 0).any()
+    assert log_posteriors.isfinite().all()
 
 
 def test_without_end_to_end_outputs_are_equal_and_no_gradient_passes_the_fit(tiny: AGAME, snippet: Snippet) -> None:

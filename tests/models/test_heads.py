@@ -2,10 +2,12 @@
 
 from dataclasses import replace
 
+import pytest
 import torch
 from torch.nn.functional import conv2d, interpolate
 
 from vosdata.models.agame import AGAME, AGAMEConfig
+from vosdata.models.agame.config import AppearanceOutput
 from vosdata.models.agame.fusion import FusionModule
 from vosdata.models.agame.propagation import PropagationModule
 from vosdata.models.agame.upsampling import Laterals, UpsamplingModule
@@ -51,9 +53,11 @@ def test_scaling_the_scores_is_scaling_their_weights() -> None:
     torch.testing.assert_close(scaled(scores, propagated), plain(scores, propagated))
 
 
-def test_posteriors_are_not_scaled(tiny_config: AGAMEConfig) -> None:
-    scores, posteriors = (replace(tiny_config, score_scale=0.05, appearance_output=o) for o in ("scores", "posteriors"))
-    assert (AGAME(scores).fusion.score_scale, AGAME(posteriors).fusion.score_scale) == (0.05, 1.0)
+@pytest.mark.parametrize(("output", "scale"), [("scores", 0.05), ("log_posteriors", 0.05), ("posteriors", 1.0)])
+def test_posteriors_are_not_scaled_and_their_logarithms_are(
+    tiny_config: AGAMEConfig, output: AppearanceOutput, scale: float
+) -> None:
+    assert AGAME(replace(tiny_config, score_scale=0.05, appearance_output=output)).fusion.score_scale == scale
 
 
 def test_upsampling_convolves_lateral_features_and_the_doubled_encoding() -> None:

@@ -160,10 +160,16 @@ class AppearanceModule(nn.Module):
         return blend(mixture, self.fit(features, mask), rate) if rate else mixture
 
     def forward(self, features: Tensor, mixture: Mixture) -> Tensor:
-        """Scores features (N or 1, D, P): float (N, K, P) (Algorithm 1, lines 1 to 3), or their posteriors."""
+        """Scores features (N or 1, D, P): float (N, K, P) (Algorithm 1, lines 1 to 3), or (log-)posteriors."""
         with torch.autocast(features.device.type, enabled=False):
             scores = component_scores(features, mixture)
-            return scores if self.config.appearance_output == "scores" else component_posteriors(scores)
+            match self.config.appearance_output:
+                case "scores":
+                    return scores
+                case "log_posteriors":
+                    return scores.log_softmax(1)
+                case "posteriors":
+                    return component_posteriors(scores)
 
 
 class NoAppearance(nn.Module):

@@ -7,7 +7,7 @@ from vosdata.models.resnet import BackboneName, BatchNormMode, StageName
 
 RegulariserMode = Literal["published", "paper"]
 AppearanceMode = Literal["mixture", "unimodal", "none"]
-AppearanceOutput = Literal["scores", "posteriors"]
+AppearanceOutput = Literal["scores", "log_posteriors", "posteriors"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +40,12 @@ class AGAMEConfig:
     (without the residual components of equation 6), "none" no module at all. Ablations of the paper's Table 1."""
 
     appearance_output: AppearanceOutput = "scores"
-    """What the fusion module is given: the scores of equation 8, or the "posteriors" of equation 7, their softmax
-    (Table 1, "Appearance SoftMax")."""
+    """What the fusion module is given: the scores of equation 8, the "posteriors" of equation 7, their softmax
+    (Table 1, "Appearance SoftMax"), or the "log_posteriors" (ours): the scores less what all components have in common,
+    which is most of them. From random weights that trains faster, and unlike posteriors they do not saturate."""
 
     score_scale: float = 1.0
-    """Factor on the scores of equation 8 where the fusion module takes them in, > 0; posteriors stay as they are. What
+    """Factor on scores and log-posteriors where the fusion module takes them in, > 0; posteriors stay as they are. What
     the network can compute is the same for every value, how it learns is not: scores lie in the tens and hundreds, and
     Adam's steps on their weights, at learning rates that suit training from scratch, kill most of the heads' ReLUs."""
 

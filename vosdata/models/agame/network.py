@@ -75,7 +75,7 @@ class AGAME(nn.Module):
             propagated,
             config.fusion_channels,
             config.encoding_channels,
-            config.score_scale if config.appearance_output == "scores" else 1.0,
+            1.0 if config.appearance_output == "posteriors" else config.score_scale,
         )
         self.upsampling = UpsamplingModule(config.encoding_channels, middle, shallow, config.upsampling_channels)
         std = torch.tensor(_IMAGENET_STD).reshape(3, 1, 1)

@@ -28,10 +28,10 @@ class Seen:
 def watching(model: AGAME) -> Iterator[Seen]:
     """Keeps what the fusion module was told and said last, as long as the context is open."""
     seen = Seen()
-    are_scores = model.config.appearance_output == "scores"
+    are_logs = model.config.appearance_output != "posteriors"  # up to what all components share
 
     def note(_: nn.Module, told: tuple[Tensor, Tensor], said: tuple[Tensor, Tensor]) -> None:
-        seen.posteriors = (component_posteriors(told[0]) if are_scores else told[0]).detach()
+        seen.posteriors = (component_posteriors(told[0]) if are_logs else told[0]).detach()
         seen.coarse = said[1].softmax(1)[:, 1].detach()
 
     hook = model.fusion.register_forward_hook(note)
