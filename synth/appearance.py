@@ -39,11 +39,14 @@ class Picture:
     pad: int = 0
     """Pixels added on each side."""
 
+    reach: int = 0
+    """How many of these may show something."""
 
-def picture_of(pixels: Image, sprite: Sprite, pad: int = 0) -> Picture:
-    """A level of a sprite, of which ``pad`` pixels on each side were added."""
+
+def picture_of(pixels: Image, sprite: Sprite, pad: int = 0, reach: int = 0) -> Picture:
+    """A level of a sprite; ``pad`` and ``reach`` as :class:`Picture` has them."""
     height, width = (side - 2 * pad for side in pixels.shape[:2])
-    return Picture(pixels, np.array([width / sprite.size[1], height / sprite.size[0]]), pad)
+    return Picture(pixels, np.array([width / sprite.size[1], height / sprite.size[0]]), pad, reach)
 
 
 def colour_gains(item: SceneObject) -> NDArray[np.float64]:
@@ -113,7 +116,7 @@ def shadow_of(sprite: Sprite, level: int, shadow: Shadow) -> Picture:
     padded = cv2.copyMakeBorder(alpha, pad, pad, pad, pad, cv2.BORDER_CONSTANT, value=0)
     soft = cv2.GaussianBlur(padded, (2 * pad + 1, 2 * pad + 1), sigma)
     through = 255 - np.rint(np.arange(256) * shadow.strength)
-    return picture_of(np.asarray(cv2.LUT(soft, through.astype(np.uint8)), np.uint8), sprite, pad)
+    return picture_of(np.asarray(cv2.LUT(soft, through.astype(np.uint8)), np.uint8), sprite, pad, reach=pad)
 
 
 def light_gains(light: Light, moments: Moments) -> NDArray[np.uint8]:

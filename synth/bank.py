@@ -34,6 +34,10 @@ LEVEL_STEP = math.sqrt(0.5)
 """Each level of a picture is this much smaller. Bilinear sampling then never skips a pixel: a warp shrinks by at most
 this factor, and area averaging did the rest."""
 
+FRAME = 3
+"""Transparent pixels around a level that is warped: OpenCV looks up 16 pixels together, and one by one where any of
+them falls beside the picture."""
+
 SOLID = 128
 """From this alpha on a pixel belongs to the object (0.5, rounded up)."""
 
@@ -62,12 +66,12 @@ class Sprite:
     hull: NDArray[np.float64]
     """``float64 (Q, 2)``: corners (x, y) of the convex hull of all pixels that are not transparent."""
 
-    _levels: dict[int, Image] = field(default_factory=dict, init=False, repr=False)
+    _framed: dict[int, Image] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def num_bytes(self) -> int:
-        """Memory of the pixels and of the levels made so far, which together are at most as large again."""
-        return self.pixels.nbytes + sum(level.nbytes for level in self._levels.values())
+        """Memory of the pixels and of the levels made so far."""
+        return self.pixels.nbytes + sum(level.nbytes for level in self._framed.values())
 
     @property
     def size(self) -> tuple[int, int]:
@@ -76,15 +80,18 @@ class Sprite:
 
     def level(self, number: int) -> Image:
         """The pixels, shrunk by ``LEVEL_STEP ** number`` with area averaging; kept, so not to be written into."""
-        if number == 0:
-            return self.pixels
-        shrunk = self._levels.get(number)
-        if shrunk is None:
+        return self.framed(number)[FRAME:-FRAME, FRAME:-FRAME] if number else self.pixels
+
+    def framed(self, number: int) -> Image:
+        """That level with ``FRAME`` transparent pixels on each side; kept as well."""
+        framed = self._framed.get(number)
+        if framed is None:
             factor = LEVEL_STEP**number
             height, width = (max(1, round(side * factor)) for side in self.size)
-            shrunk = cv2.resize(self.pixels, (width, height), interpolation=cv2.INTER_AREA)
-            self._levels[number] = shrunk
-        return shrunk
+            shrunk = cv2.resize(self.pixels, (width, height), interpolation=cv2.INTER_AREA) if number else self.pixels
+            framed = cv2.copyMakeBorder(shrunk, FRAME, FRAME, FRAME, FRAME, cv2.BORDER_CONSTANT)
+            self._framed[number] = framed
+        return framed
 
 
 def level_for(scale: float) -> int:

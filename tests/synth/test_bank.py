@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from shards.types import Record
-from synth.bank import LEVEL_STEP, PictureBank, Sprite, make_sprite
+from synth.bank import FRAME, LEVEL_STEP, PictureBank, Sprite, make_sprite
 from synth.builtin import BuiltinBackgrounds, BuiltinObjects
 from synth.compose import compose_scene
 from synth.config import make_config
@@ -79,9 +79,12 @@ def test_levels_are_made_once_and_count_as_memory() -> None:
     assert sprite.num_bytes == 40_000
     level = sprite.level(2)
     assert level.shape == (round(100 * LEVEL_STEP**2), round(100 * LEVEL_STEP**2), 4)
-    assert sprite.level(2) is level
+    assert np.shares_memory(sprite.level(2), level)
     assert sprite.level(0) is sprite.pixels
-    assert sprite.num_bytes == 40_000 + level.nbytes
+    framed = sprite.framed(2)
+    assert np.shares_memory(framed, level)
+    assert np.array_equal(framed, np.pad(level, ((FRAME, FRAME), (FRAME, FRAME), (0, 0))))
+    assert sprite.num_bytes == 40_000 + framed.nbytes
 
 
 def test_the_bound_holds_with_levels_and_the_least_recently_used_go_first() -> None:
