@@ -19,7 +19,7 @@ from synth.appearance import (
     shadow_of,
     tinted,
 )
-from synth.bank import Sprite, level_for
+from synth.bank import FRAME, Sprite, level_for
 from synth.deform import Bend, Box, Lookup, Points, bends
 from synth.exposure import Exposure, Smear, list_smears, smear_margin, smear_steps
 from synth.geometry import Maps, apply, background_map, between_pixel_centres, compose, invert, object_maps
@@ -51,13 +51,12 @@ class Warp:
     lookup: Lookup | None = None
     """Where the pixels of the wide boxes look a bent picture up."""
 
-    def draw(self, t: int, memory: Image, outside: int = 0) -> Image:
+    def draw(self, t: int, memory: Image) -> Image:
         """Warps the picture into its wide box.
 
         Args:
             t: which frame.
             memory: ``uint8 (n,)`` large enough for the result.
-            outside: value of what lies around a picture of one channel.
 
         Returns:
             ``uint8 (h, w)`` or ``(h, w, 4)``, in that memory.
@@ -67,10 +66,26 @@ class Warp:
         shape = (y1 - y0, x1 - x0, *pixels.shape[2:])
         out = memory[: math.prod(shape)].reshape(shape)
         if self.lookup is None:
-            cv2.warpAffine(pixels, self.to_wide[t], shape[1::-1], out, cv2.INTER_LINEAR, borderValue=(outside,))
+            cv2.warpAffine(pixels, self.to_wide[t], shape[1::-1], out, cv2.INTER_LINEAR)
         else:
-            cv2.remap(pixels, *self.lookup.at(t), cv2.INTER_LINEAR, out)
+            # Copied first: looking up here and there in memory that is not at hand takes longer than a run through it.
+            cv2.remap(pixels.copy(), *self.lookup.at(t), cv2.INTER_LINEAR, out)
         return out
+
+    def draw_soft(self, t: int) -> Image:
+        """Warps a soft picture of one channel, 255 all around, into its box: at half the size, and then enlarged.
+
+        Returns:
+            ``uint8 (h, w)``.
+        """
+        x0, y0, x1, y1 = self.wide[t]
+        left, top = x0 % 2, y0 % 2  # two pixels that become one are the same ones in all frames
+        half = (x1 - x0 + left + 1) // 2, (y1 - y0 + top + 1) // 2
+        to_half = 0.5 * self.to_wide[t]
+        to_half[:, 2] += 0.5 * left - 0.25, 0.5 * top - 0.25
+        small = cv2.warpAffine(self.picture.pixels, to_half, half, None, cv2.INTER_LINEAR, borderValue=(255,))
+        large = cv2.resize(small, (2 * half[0], 2 * half[1]), interpolation=cv2.INTER_LINEAR)
+        return np.asarray(large[top : top + y1 - y0, left : left + x1 - x0], np.uint8)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -226,15 +241,15 @@ def _draw(
     """The pictures that are drawn of an object: colours, outline and shadow as a :class:`Layer` has them."""
     scale = _scale(max(item.size), scene, sprite, size)
     level = level_for(scale)
-    sharp = sprite.level(level)
+    sharp = sprite.framed(level)
     sharp_edge = np.zeros_like(margin)
-    picture, outline, shadow = picture_of(tinted(sharp, item), sprite), None, None
+    picture, outline, shadow = picture_of(tinted(sharp, item), sprite, FRAME), None, None
     bend = Bend(item.waves, moments, sprite.size) if bends(item.waves) else None
     if item.defocus > 0:
         focus = focus_for(sprite, level, scale, item.defocus * math.hypot(*size))
         pixels, pad = blurred(tinted(sprite.level(level + focus.levels), item), focus.sigma)
-        picture = picture_of(pixels, sprite, pad)
-        outline = _Drawing(picture_of(cv2.extractChannel(sharp, 3), sprite), sprite, to_frame, sharp_edge, bend)
+        picture = picture_of(pixels, sprite, pad, reach=pad)
+        outline = _Drawing(picture_of(cv2.extractChannel(sharp, 3), sprite, FRAME), sprite, to_frame, sharp_edge, bend)
     if scene.shadow.strength:  # that of its rigid shape
         on_screen = moments.values(item.size) * moments.values(scene.camera.zoom) * math.hypot(*size)
         moved = to_frame.copy()
@@ -246,10 +261,12 @@ def _draw(
 def _place(drawings: Sequence[_Drawing], size: Size) -> list[Warp]:
     """Places D pictures in all T frames; all at once, because calling NumPy costs more than the arithmetic here."""
     maps = np.stack([drawn.to_frame for drawn in drawings])
-    scales, pads = (np.array([getattr(drawn.picture, name) for drawn in drawings]) for name in ("scale", "pad"))
-    reach = np.array([(0.0, 0.0) if drawn.bend is None else drawn.bend.reach for drawn in drawings])
+    scales, pads, reach = (
+        np.array([getattr(drawn.picture, name) for drawn in drawings]) for name in ("scale", "pad", "reach")
+    )
+    bent = np.array([(0.0, 0.0) if drawn.bend is None else drawn.bend.reach for drawn in drawings])
     smeared = _around(np.stack([drawn.margin for drawn in drawings]))
-    margin = pads[:, None] / scales + reach
+    margin = reach[:, None] / scales + bent
     low, high = _spread(maps, np.stack([_corners_of(drawn.sprite.size) for drawn in drawings]), margin)
     # Most cutouts fill little of their picture's corners. Bilinear sampling and the level's coarser pixels reach
     # farther than the hull by 1.5 of these pixels at most.

@@ -36,7 +36,7 @@ Image: TypeAlias = NDArray[np.uint8]
 TakeFrame: TypeAlias = Callable[[Image], None]
 """Gets a frame: ``uint8 (H, W, 4)``, RGB and a channel without meaning, until the next frame is drawn over it."""
 
-LIT_ROWS = 16
+LIT_ROWS = 40
 """Rows that the light falls on at a time."""
 
 
@@ -252,9 +252,8 @@ class Renderer:
         """Lets a shadow fall on the canvas."""
         box = shadow.boxes[t]
         if not _is_empty(box):
-            through = shadow.draw(t, self._one_channel, outside=255)
             canvas = self._canvas[_inside(box)]
-            cv2.multiply(canvas, opaque_grey(through), dst=canvas, scale=1 / 255)
+            cv2.multiply(canvas, opaque_grey(shadow.draw_soft(t)), dst=canvas, scale=1 / 255)
 
     def _shine(self, gains: NDArray[np.uint8]) -> None:
         """Lets the light fall on the canvas, on some rows at a time: their gains stay in the nearest cache."""

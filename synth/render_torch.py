@@ -7,7 +7,8 @@ pictures of a batch are looked up at once, each in nothing but its own box; then
 are laid over what is there, for one k after the other.
 
 The two renderers differ where a sample lies within float rounding of a step: in at most 1 of 10,000 mask pixels, and by
-at most 1 of 255 in few colours (tests/synth/test_render_torch.py).
+at most 1 of 255 in few colours; and in shadows, which the other draws at half the size and enlarges: by up to 5 of 255
+at 240x432, and more in frames so small that a shadow's edge takes few pixels (tests/synth/test_render_torch.py).
 """
 
 import math
