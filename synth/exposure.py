@@ -10,57 +10,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from synth.geometry import Maps, apply, invert
-from synth.motion import Moments
-
 Vectors = NDArray[np.float64]
 """``float64 (T, 2)``: x and y in pixels."""
 
 MAX_PASSES = 5
 """Passes of a smear: at most 32 places."""
-
-
-class Exposure:
-    """When the shutter is open in each of T frames.
-
-    An exposure has the frame's time in its middle. It lasts ``shutter`` of the video, but never longer than from one
-    frame to the next, and neither begins before the video nor ends after it.
-    """
-
-    def __init__(self, num_frames: int, shutter: float) -> None:
-        """Takes T and the scene's shutter."""
-        self.num_frames = num_frames
-        self._length = shutter if num_frames == 1 else min(shutter, 1 / (num_frames - 1))
-        times = np.linspace(0.0, 1.0, num_frames)
-        opened = np.maximum(times - self._length / 2, 0.0)
-        closed = np.minimum(times + self._length / 2, 1.0)
-        self._lasted = closed - opened
-        self.moments = Moments(np.concatenate([times, opened, closed]) if shutter else times)
-        """T times of the frames; with a shutter, T of opening and T of closing follow."""
-
-    def ways(self, places: Vectors) -> Vectors:
-        """Ways of things during each exposure, as if none were cut short, from their places at the moments.
-
-        Args:
-            places: ``float64 (..., 3 T or T, 2)``.
-
-        Returns:
-            ``float64 (..., T, 2)``.
-        """
-        num_frames = self.num_frames
-        if not self._length:
-            return np.zeros((*places.shape[:-2], num_frames, 2))
-        opened, closed = places[..., num_frames : 2 * num_frames, :], places[..., 2 * num_frames :, :]
-        ways: Vectors = (closed - opened) * (self._length / self._lasted)[:, None]
-        return ways
-
-    def camera_ways(self, camera: Maps, size: tuple[int, int]) -> Vectors:
-        """Way of what is seen in the middle of the frame, from the maps of world to frame at the moments."""
-        middle = np.array([[size[1] / 2, size[0] / 2]])
-        seen = apply(invert(camera[: self.num_frames]), middle)  # (T, 1, 2)
-        seen = np.tile(seen, (len(camera) // self.num_frames, 1, 1))
-        places = seen @ np.swapaxes(camera[..., :2], -1, -2) + camera[..., None, :, 2]
-        return self.ways(places[:, 0])
 
 
 Smear = tuple[tuple[int, int], ...]

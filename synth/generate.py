@@ -17,7 +17,8 @@ from synth.bank import PictureBank
 from synth.compose import compose_scene
 from synth.config import SynthConfig
 from synth.pipelines import Pipelines
-from synth.render import PlacedScene, RenderedVideo, Renderer, single_threaded_opencv
+from synth.placement import PlacedScene
+from synth.render import RenderedVideo, Renderer, single_threaded_opencv
 from synth.scene import SCENE_VERSION, Scene
 from synth.stored import StoredScenes, check_pictures, digest_scenes
 from synth.truth import TRUTH_KINDS, TRUTH_NOTE, Truth, TruthKind, make_truth
@@ -29,9 +30,9 @@ MAX_VIDEOS_PER_SHARD = 100
 MIN_SHARDS = 8
 """Small sets are cut finer, so that several workers have work."""
 
-VIDEOS_AT_ONCE = 5
-"""Scenes that are drawn and placed one after the other before any becomes pixels: in between, pixels would drive the
-code for it out of the processor's caches. More would only take memory."""
+VIDEOS_AT_ONCE = 10
+"""Scenes that are drawn and placed before any becomes pixels: in between, pixels would drive the code for it out of the
+processor's caches. More would only take memory."""
 
 RENDERER_VERSION = 5
 """Raised whenever the same scene gives other pixels; part of the configuration, so that old and new never mix."""
@@ -205,7 +206,7 @@ class SynthPlan:
             known = len(reported)
             with single_threaded_opencv():
                 drawn = (self._scene(index, bank, reported, pipelines) for index in indices[first:][:VIDEOS_AT_ONCE])
-                placed = [renderer.place(scene) for scene in drawn if scene is not None]
+                placed = renderer.place([scene for scene in drawn if scene is not None])
             yield from list(reported.values())[known:]
             for one in placed:
                 yield self._video(one, renderer)

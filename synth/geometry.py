@@ -5,12 +5,11 @@ Maps are ``float64 (..., 2, 3)`` and act on continuous coordinates (x to the rig
 """
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from synth.motion import Curve, Moments
+from synth.motion import Moments
 from synth.scene import Camera, SceneBackground, SceneObject
 
 Maps = NDArray[np.float64]
@@ -83,28 +82,11 @@ def object_maps(
         picture_size: height and width of the cutout's picture in pixels.
         frame_size: height and width of the frame, in the unit of the result.
     """
-    path = Path(item.x, item.y, item.size, item.rotation, item.mirrored)
-    return path_maps(path, moments, picture_size, frame_size)
-
-
-@dataclass(frozen=True, slots=True)
-class Path:
-    """How an object moves, as :class:`~synth.scene.SceneObject` says it."""
-
-    x: Curve
-    y: Curve
-    size: Curve
-    rotation: Curve
-    mirrored: bool
-
-
-def path_maps(path: Path, moments: Moments, picture_size: tuple[float, float], frame_size: tuple[float, float]) -> Maps:
-    """The maps of :func:`object_maps` of an object that goes along a path."""
     height, width = frame_size
-    scale = moments.values(path.size) * (math.hypot(*frame_size) / math.hypot(*picture_size))
-    centre = (moments.values(path.x) * width, moments.values(path.y) * height)
+    scale = moments.values(item.size) * (math.hypot(*frame_size) / math.hypot(*picture_size))
+    centre = (moments.values(item.x) * width, moments.values(item.y) * height)
     origin = (picture_size[1] / 2, picture_size[0] / 2)
-    return _similarity(centre, scale, moments.values(path.rotation), origin, path.mirrored)
+    return _similarity(centre, scale, moments.values(item.rotation), origin, item.mirrored)
 
 
 def background_map(item: SceneBackground, picture_size: tuple[float, float], frame_size: tuple[float, float]) -> Maps:

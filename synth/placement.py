@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from synth.affine import Floats, camera_maps, compose, invert, move, similarity
 from synth.appearance import (
     Picture,
     blurred,
@@ -21,10 +22,11 @@ from synth.appearance import (
 )
 from synth.bank import FRAME, Sprite, level_for
 from synth.deform import Bend, Box, Lookup, Points, bends
-from synth.exposure import Exposure, Smear, list_smears, smear_margin, smear_steps
-from synth.geometry import Maps, apply, background_map, between_pixel_centres, compose, invert, object_maps
+from synth.exposure import Smear, list_smears, smear_margin, smear_steps
+from synth.geometry import Maps, between_pixel_centres
 from synth.motion import Moments
 from synth.scene import Scene, SceneObject
+from synth.scene_arrays import SceneArrays, gather
 
 Image: TypeAlias = NDArray[np.uint8]
 
@@ -148,66 +150,141 @@ class Backdrop:
         return bool((self.to_wide == self.to_wide[0]).all())
 
 
-def place_background(scene: Scene, sprite: Sprite, size: Size, camera: Maps, exposure: Exposure) -> Backdrop:
-    """Makes the background ready.
+@dataclass(frozen=True, slots=True, eq=False)
+class PlacedScene:
+    """A scene, ready to be drawn at one size and length."""
 
-    Args:
-        scene: the scene.
-        sprite: its background.
-        size: of the frame.
-        camera: ``float64 (3 T or T, 2, 3)``, world to frame at the moments of the exposure.
-        exposure: when the shutter is open.
-    """
-    item = scene.background
-    to_frame = compose(camera[: exposure.num_frames], background_map(item, sprite.size, size))
-    scale = _scale(item.size, scene, sprite, size)
-    level = level_for(scale)
-    pixels = sprite.level(level)
-    if item.defocus > 0:
-        focus = focus_for(sprite, level, scale, item.defocus * math.hypot(*size))
-        pixels = blurred_backdrop(sprite.level(level + focus.levels), focus.sigma)
-    ways = exposure.camera_ways(camera, size)
-    steps = smear_steps(ways)
-    wide = np.array([0, 0, size[1], size[0]]) + _around(smear_margin(steps))
-    picture = picture_of(pixels, sprite)
-    to_wide = _into(wide, _picture_maps(to_frame, picture.scale, np.array(picture.pad)))
-    return Backdrop(pixels, _box_tuples(wide), to_wide, to_frame, ways, list_smears(steps))
+    scene: Scene
+    """The scene."""
+
+    backdrop: Backdrop
+    """Its background."""
+
+    layers: list[Layer]
+    """Its N objects."""
+
+    camera_maps: Maps
+    """``float64 (T, 2, 3)``: resting view to frame, both in pixels of the frame."""
 
 
-def place_objects(
-    scene: Scene, sprites: Sequence[Sprite], size: Size, camera: Maps, exposure: Exposure, moments: Moments
-) -> list[Layer]:
-    """Makes all objects ready; other arguments as :func:`place_background`, and the T times of the frames.
+def place_scenes(
+    scenes: Sequence[Scene], pictures: Sequence[tuple[Sprite, Sequence[Sprite]]], size: Size, moments: Moments
+) -> list[PlacedScene]:
+    """Makes scenes ready to be drawn; all at once, because calling NumPy costs more than the arithmetic here.
 
     The pictures of an object are chosen by its largest size, so they are the same at any number of frames.
+
+    Args:
+        scenes: at least one.
+        pictures: of each scene its background and its objects' cutouts.
+        size: of the frames.
+        moments: the T times of the frames.
     """
-    pairs = tuple(zip(scene.objects, sprites, strict=True))
-    maps = compose(camera, np.stack([object_maps(item, exposure.moments, sprite.size, size) for item, sprite in pairs]))
-    to_frame = maps[:, : exposure.num_frames]
-    middles = np.array([[[sprite.size[1] / 2, sprite.size[0] / 2]] for sprite in sprites])
-    ways = exposure.ways(apply(maps, middles[:, None])[..., 0, :])
-    steps = smear_steps(ways)
-    drawings = [
-        _draw(scene, item, sprite, size, maps, margin, moments)
-        for (item, sprite), maps, margin in zip(pairs, to_frame, smear_margin(steps), strict=True)
+    found = gather(scenes, len(moments), [range(len(moments))] * len(scenes))
+    stage = _Stage(scenes, found, size, moments, camera_maps(found.camera, np.array([[[size[1]]], [[size[0]]]])))
+    backdrops = _place_backdrops(stage, [backdrop for backdrop, _ in pictures])
+    layers = iter(_place_objects(stage, [sprite for _, cutouts in pictures for sprite in cutouts]))
+    cameras = _one_by_one(stage.camera[..., : len(moments)])
+    return [
+        PlacedScene(scene, backdrop, [next(layers) for _ in scene.objects], camera)
+        for scene, backdrop, camera in zip(scenes, backdrops, cameras, strict=True)
     ]
-    warps = iter(_place([drawn for kinds in drawings for drawn in kinds if drawn is not None], size))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Stage:
+    """B scenes and their cameras in T frames."""
+
+    scenes: Sequence[Scene]
+    found: SceneArrays
+    """The same as arrays."""
+    size: Size
+    moments: Moments
+    """Times of the frames."""
+    camera: Floats
+    """``(2, 3, B, 3 T)``: world to frame, now and where exposures begin and end."""
+
+    @property
+    def diagonal(self) -> float:
+        """Of the frame, in pixels."""
+        return math.hypot(*self.size)
+
+    @property
+    def extent(self) -> Floats:
+        """Width and height of the frame, ``(2, 1, 1)``."""
+        return np.array([self.size[1], self.size[0]], np.float64)[:, None, None]
+
+
+def _place_backdrops(stage: _Stage, sprites: Sequence[Sprite]) -> list[Backdrop]:
+    x, y, size, _, side = stage.found.background
+    sizes = np.array([sprite.size for sprite in sprites])
+    scale = size * stage.diagonal / np.hypot(*sizes.T)
+    world = similarity(np.array([x, y]) * stage.extent[..., 0], scale, np.zeros(1), sizes.T[::-1] / 2, side)
+    now, opened, closed = np.split(stage.camera, 3, axis=-1)
+    middle = move(invert(now), stage.extent / 2)
+    ways = stage.found.exposures.ways(move(opened, middle), move(closed, middle), np.arange(len(sprites)))
+    ways, to_frame = np.moveaxis(ways, 0, -1), _one_by_one(compose(now, world[..., None]))
+    steps = smear_steps(ways)
+    wide = np.array([0, 0, *stage.size[::-1]]) + _around(smear_margin(steps))
+    drawn = [_sharp_or_blurred(scene, sprite, stage) for scene, sprite in zip(stage.scenes, sprites, strict=True)]
+    scales = np.array([picture_of(pixels, sprite).scale for pixels, sprite in zip(drawn, sprites, strict=True)])
+    to_wide = _into(wide, _picture_maps(to_frame, scales[:, None], np.zeros((1, 1), np.int64)))
+    return [
+        Backdrop(pixels, _box_tuples(wide[n]), to_wide[n], to_frame[n], ways[n], list_smears(steps[:, n]))
+        for n, pixels in enumerate(drawn)
+    ]
+
+
+def _sharp_or_blurred(scene: Scene, sprite: Sprite, stage: _Stage) -> Image:
+    """Pixels of a background, as large as they have to be."""
+    item = scene.background
+    scale = _scale(item.size, scene, sprite, stage.size)
+    level = level_for(scale)
+    if item.defocus == 0:
+        return sprite.level(level)
+    focus = focus_for(sprite, level, scale, item.defocus * stage.diagonal)
+    return blurred_backdrop(sprite.level(level + focus.levels), focus.sigma)
+
+
+def _place_objects(stage: _Stage, sprites: Sequence[Sprite]) -> list[Layer]:
+    """Makes the objects of all scenes ready."""
+    found, now, later = stage.found.objects, slice(len(stage.moments)), slice(len(stage.moments), None)
+    sizes = np.array([sprite.size for sprite in sprites])
+    centre, camera = found.path[:2] * stage.extent, stage.camera[:, :, found.scene]
+    scale = found.path[2, :, now] * (stage.diagonal / np.hypot(*sizes.T))[:, None]
+    middle = sizes.T[::-1, :, None] / 2
+    in_world = similarity(centre[..., now], scale, found.path[3, :, now], middle, found.side[:, None])
+    to_frame = _one_by_one(compose(camera[..., now], in_world))
+    opened, closed = np.split(move(camera[..., later], centre[..., later]), 2, axis=-1)
+    ways = np.moveaxis(stage.found.exposures.ways(opened, closed, found.scene), 0, -1)
+    diagonals = found.path[2, :, now] * stage.found.camera[2, found.scene, now] * stage.diagonal
+    steps = smear_steps(ways)
+    margins = smear_margin(steps)
+    items = [(scene, item) for scene in stage.scenes for item in scene.objects]
+    drawings = [
+        _draw(scene, item, sprites[n], stage, to_frame[n], diagonals[n], margins[n])
+        for n, (scene, item) in enumerate(items)
+    ]
+    warps = iter(_place([drawn for kinds in drawings for drawn in kinds if drawn is not None], stage.size))
     return [
         Layer(
             item=item,
-            sprite=sprite,
-            to_frame=maps,
+            sprite=sprites[n],
+            to_frame=to_frame[n],
             colours=next(warps),
             outline=next(warps) if outline else None,
             shadow=next(warps) if shadow else None,
-            ways=way,
-            smears=list_smears(steps[:, number]),
-            gains=tuple(brightness_gains(item, moments).tolist()),
+            ways=ways[n],
+            smears=list_smears(steps[:, n]),
+            gains=tuple(brightness_gains(item, stage.moments).tolist()),
         )
-        for number, ((item, sprite), maps, way, (_, outline, shadow)) in enumerate(
-            zip(pairs, to_frame, ways, drawings, strict=True)
-        )
+        for n, ((_, item), (_, outline, shadow)) in enumerate(zip(items, drawings, strict=True))
     ]
+
+
+def _one_by_one(maps: Floats) -> Maps:
+    """Maps ``(2, 3, n, T)`` as ``(n, T, 2, 3)``."""
+    return np.ascontiguousarray(np.moveaxis(maps, (0, 1), (-2, -1)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -233,33 +310,42 @@ def _draw(
     scene: Scene,
     item: SceneObject,
     sprite: Sprite,
-    size: Size,
+    stage: _Stage,
     to_frame: Maps,
+    diagonals: Floats,
     margin: NDArray[np.int64],
-    moments: Moments,
 ) -> tuple[_Drawing, _Drawing | None, _Drawing | None]:
-    """The pictures that are drawn of an object: colours, outline and shadow as a :class:`Layer` has them."""
-    scale = _scale(max(item.size), scene, sprite, size)
+    """The pictures that are drawn of an object: colours, outline and shadow as a :class:`Layer` has them.
+
+    Args:
+        scene: the scene.
+        item: the object.
+        sprite: its cutout.
+        stage: where it is drawn.
+        to_frame: ``(T, 2, 3)``: pixels of its cutout to the frame's, without the bend.
+        diagonals: ``(T,)``: of its picture on screen, in pixels.
+        margin: ``(T, 2)``: how far along x and y it is smeared.
+    """
+    scale = _scale(max(item.size), scene, sprite, stage.size)
     level = level_for(scale)
     sharp = sprite.framed(level)
     sharp_edge = np.zeros_like(margin)
     picture, outline, shadow = picture_of(tinted(sharp, item), sprite, FRAME), None, None
-    bend = Bend(item.waves, moments, sprite.size) if bends(item.waves) else None
+    bend = Bend(item.waves, stage.moments, sprite.size) if bends(item.waves) else None
     if item.defocus > 0:
-        focus = focus_for(sprite, level, scale, item.defocus * math.hypot(*size))
+        focus = focus_for(sprite, level, scale, item.defocus * stage.diagonal)
         pixels, pad = blurred(tinted(sprite.level(level + focus.levels), item), focus.sigma)
         picture = picture_of(pixels, sprite, pad, reach=pad)
         outline = _Drawing(picture_of(cv2.extractChannel(sharp, 3), sprite, FRAME), sprite, to_frame, sharp_edge, bend)
     if scene.shadow.strength:  # that of its rigid shape
-        on_screen = moments.values(item.size) * moments.values(scene.camera.zoom) * math.hypot(*size)
         moved = to_frame.copy()
-        moved[..., 2] += on_screen[:, None] * np.array([scene.shadow.x, scene.shadow.y])
+        moved[..., 2] += diagonals[:, None] * np.array([scene.shadow.x, scene.shadow.y])
         shadow = _Drawing(shadow_of(sprite, level, scene.shadow), sprite, moved, sharp_edge, None)
     return _Drawing(picture, sprite, to_frame, margin, bend), outline, shadow
 
 
 def _place(drawings: Sequence[_Drawing], size: Size) -> list[Warp]:
-    """Places D pictures in all T frames; all at once, because calling NumPy costs more than the arithmetic here."""
+    """Places D pictures in all T frames."""
     maps = np.stack([drawn.to_frame for drawn in drawings])
     scales, pads, reach = (
         np.array([getattr(drawn.picture, name) for drawn in drawings]) for name in ("scale", "pad", "reach")
@@ -277,7 +363,7 @@ def _place(drawings: Sequence[_Drawing], size: Size) -> list[Warp]:
     boxes = np.clip(boxes, 0, np.array([size[1], size[0], size[1], size[0]]))
     wide = boxes + smeared
     to_wide = _into(wide, _picture_maps(maps, scales[:, None], pads[:, None]))
-    back = invert(maps)
+    back = _one_by_one(invert(np.moveaxis(maps, (-2, -1), (0, 1))))
     warps = []
     for number, drawn in enumerate(drawings):
         picture, into, bend = drawn.picture, wide[number], drawn.bend

@@ -11,7 +11,7 @@ way, is laid over. At last the light falls on everything. (:mod:`synth.appearanc
 :mod:`synth.exposure`; :mod:`synth.placement` has what is drawn and where.)
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -23,11 +23,11 @@ from numpy.typing import NDArray
 from synth.appearance import LIGHT_STEPS, light_gains, opaque_grey
 from synth.bank import SOLID, PictureBank, Sprite
 from synth.deform import Box
-from synth.exposure import Exposure, smeared
-from synth.geometry import Maps, camera_maps
+from synth.exposure import smeared
+from synth.geometry import Maps
 from synth.motion import frame_moments
 from synth.pipelines import NO_PIPELINES, Pipelines
-from synth.placement import Backdrop, Layer, Warp, place_background, place_objects
+from synth.placement import Backdrop, Layer, PlacedScene, Warp, place_scenes
 from synth.scene import Scene
 from synth.types import BackgroundSource, ObjectSource
 
@@ -78,23 +78,6 @@ class RenderedVideo:
     def __repr__(self) -> str:
         num_frames, height, width = self.masks.shape
         return f"RenderedVideo({num_frames} frames of {height}x{width})"
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class PlacedScene:
-    """A scene, ready to be drawn at one size and length."""
-
-    scene: Scene
-    """The scene."""
-
-    backdrop: Backdrop
-    """Its background."""
-
-    layers: list[Layer]
-    """Its N objects."""
-
-    camera_maps: Maps
-    """``float64 (T, 2, 3)``: resting view to frame, both in pixels of the frame."""
 
 
 @contextmanager
@@ -155,18 +138,18 @@ class Renderer:
             BadFileError: a picture cannot be read.
             SourceError: the sources do not hold a picture that the scene names.
         """
-        return self.draw(self.place(scene), amodal)
+        return self.draw(self.place([scene])[0], amodal)
 
-    def place(self, scene: Scene) -> PlacedScene:
-        """Makes ready what is drawn of a scene and finds where; errors as of :meth:`render`."""
-        exposure = Exposure(len(self.moments), scene.shutter)
-        camera = camera_maps(scene.camera, exposure.moments, self.size)
-        coordinates = scene.seed, scene.index
-        background = self.pipelines.background(self.bank.scene_backdrop(scene.background), *coordinates)
-        backdrop = place_background(scene, background, self.size, camera, exposure)
-        sprites = [self.pipelines.cutout(self.bank.scene_cutout(item), *coordinates, item.id) for item in scene.objects]
-        layers = place_objects(scene, sprites, self.size, camera, exposure, self.moments)
-        return PlacedScene(scene, backdrop, layers, camera[: len(self.moments)])
+    def place(self, scenes: Sequence[Scene]) -> list[PlacedScene]:
+        """Makes ready what is drawn of scenes and finds where; errors as of :meth:`render`."""
+        pictures = [self._pictures(scene) for scene in scenes]
+        return place_scenes(scenes, pictures, self.size, self.moments) if scenes else []
+
+    def _pictures(self, scene: Scene) -> tuple[Sprite, list[Sprite]]:
+        """A scene's background and cutouts as they leave the pipelines."""
+        at = scene.seed, scene.index
+        cutouts = [self.pipelines.cutout(self.bank.scene_cutout(item), *at, item.id) for item in scene.objects]
+        return self.pipelines.background(self.bank.scene_backdrop(scene.background), *at), cutouts
 
     def draw(self, placed: PlacedScene, amodal: bool = False, take: TakeFrame | None = None) -> RenderedVideo:
         """Draws a scene.

@@ -12,7 +12,6 @@ from synth.bank import PictureBank, level_for
 from synth.builtin import BuiltinBackgrounds, BuiltinObjects
 from synth.compose import compose_scene
 from synth.config import make_config
-from synth.exposure import Exposure
 from synth.layers import lay_out
 from synth.motion import Moments, frame_moments
 from synth.prepared import Workshop
@@ -57,15 +56,20 @@ def test_every_curve_has_the_values_that_it_has_alone(scenes: list[Scene]) -> No
     assert row == len(found.objects.ids)
 
 
-def test_exposures_are_those_of_a_scene_alone(scenes: list[Scene]) -> None:
+def test_exposures_lie_around_their_frames_and_ways_are_those_of_whole_ones(scenes: list[Scene]) -> None:
     """Also at the first and last frame, where they are cut short."""
     found = gather(scenes, NUM_FRAMES, [range(NUM_FRAMES)] * len(scenes))
-    places = np.random.default_rng(0).normal(size=(len(scenes), 3 * NUM_FRAMES, 2))
-    _, opened, closed = np.split(places.transpose(2, 0, 1), 3, axis=-1)
+    opened, closed = np.random.default_rng(0).normal(size=(2, 2, len(scenes), NUM_FRAMES))
     ways = found.exposures.ways(opened, closed, np.arange(len(scenes)))
     for number, scene in enumerate(scenes):
-        alone = Exposure(NUM_FRAMES, scene.shutter)
-        np.testing.assert_allclose(ways[:, number].T, alone.ways(places[number]), atol=1e-12)
+        length = min(scene.shutter, 1 / (NUM_FRAMES - 1))
+        for t in range(NUM_FRAMES):
+            middle = t / (NUM_FRAMES - 1)
+            first, last = max(0.0, middle - length / 2), min(1.0, middle + length / 2)
+            assert found.exposures.opened[number, t] == pytest.approx(first)
+            assert found.exposures.closed[number, t] == pytest.approx(last)
+            expected = (closed[:, number, t] - opened[:, number, t]) * length / (last - first)
+            np.testing.assert_allclose(ways[:, number, t], expected, rtol=1e-9)
 
 
 def test_a_still_shutter_smears_nothing(scenes: list[Scene], bank: PictureBank) -> None:

@@ -11,6 +11,7 @@ from scipy.ndimage import distance_transform_edt, map_coordinates
 
 from shards.errors import SourceError
 from synth.bank import LEVEL_STEP, PictureBank, level_for, make_sprite
+from synth.builtin import BuiltinBackgrounds, BuiltinObjects
 from synth.compose import compose_scene
 from synth.config import SynthConfig, make_config
 from synth.geometry import camera_maps, compose, invert, object_maps
@@ -323,3 +324,15 @@ def test_shrinking_averages_instead_of_skipping() -> None:
     small = make_sprite("stripes", stripes).level(4)
     assert small.shape[:2] == (16, 16)
     assert np.abs(small[..., :3].astype(int) - 128).max() <= 1
+
+
+def test_scenes_that_are_placed_together_are_drawn_as_each_alone() -> None:
+    bank = PictureBank(BuiltinObjects(), BuiltinBackgrounds())
+    renderer = Renderer(bank, SIZE, 5)
+    scenes = [compose_scene(make_config({"size": SIZE}, (), "hard"), 0, index, bank) for index in range(7)]
+    for scene, placed in zip(scenes, renderer.place(scenes), strict=True):
+        together, alone = renderer.draw(placed), renderer.render(scene)
+        np.testing.assert_array_equal(together.frames, alone.frames)
+        np.testing.assert_array_equal(together.masks, alone.masks)
+        np.testing.assert_array_equal(together.object_maps, alone.object_maps)
+        np.testing.assert_array_equal(together.background_ways, alone.background_ways)
