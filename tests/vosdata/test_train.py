@@ -290,6 +290,23 @@ def test_a_finished_run_is_left_alone(tiny: Path, data: list[Path], tmp_path: Pa
     assert len(step_lines(out)) == 6
 
 
+def test_a_run_that_failed_before_its_first_checkpoint_claims_its_folder_for_nobody(
+    tiny: Path, data: list[Path], tmp_path: Path
+) -> None:
+    recipe, out = load_recipe(tiny), tmp_path / "run"
+
+    def fail(metrics: StepMetrics, last_step: int) -> None:
+        raise OSError("no room")
+
+    with pytest.raises(OSError, match="no room"):
+        train(recipe, data, out, device="cpu", on_step=fail, on_message=lambda line: None)
+    other = load_recipe(tiny, ["train.learning_rate=0.1"])
+    run(other, data, out)
+    assert load_recipe(out / "recipe.yaml").train.learning_rate == 0.1
+    run(other, data, tmp_path / "fresh")
+    assert exact_lines(out) == exact_lines(tmp_path / "fresh")
+
+
 def test_a_damaged_newest_checkpoint_is_passed_over(tiny: Path, data: list[Path], tmp_path: Path) -> None:
     recipe, out, said = load_recipe(tiny), tmp_path / "run", []
     newest = run(recipe, data, out).checkpoint

@@ -83,7 +83,7 @@ def last_state(out: Path, recipe: Recipe, tell: Callable[[str], None]) -> Checkp
         ConflictError: the folder belongs to another recipe; the message names the keys that differ.
         CheckpointError: every checkpoint is damaged.
     """
-    if (out / RECIPE_FILE).exists():
+    if (out / RECIPE_FILE).exists() and list_checkpoints(out):  # a run that failed at once claims it for nobody
         earlier = load_recipe(out / RECIPE_FILE)
         refuse_other_configuration(out, earlier.configuration(), recipe.configuration())
     checkpoint, problems = newest_checkpoint(out)
