@@ -31,8 +31,11 @@ MIN_SHARDS = 8
 """Small sets are cut finer, so that several workers have work."""
 
 VIDEOS_AT_ONCE = 10
-"""Scenes that are drawn and placed before any becomes pixels: in between, pixels would drive the code for it out of the
-processor's caches. More would only take memory."""
+"""Videos that are drawn together, then rendered, then stored. Each of these steps drives code and data of the others out
+of the processor's caches; to take them in turn for every video takes 4 % longer."""
+
+MAX_PIXELS_AT_ONCE = 2**26
+"""Pixels that the frames of these videos have at most, for large or long videos: they all wait in memory as masks."""
 
 RENDERER_VERSION = 5
 """Raised whenever the same scene gives other pixels; part of the configuration, so that old and new never mix."""
@@ -185,6 +188,11 @@ class SynthPlan:
         with self._lent_bank() as bank:
             yield from self._records(shard, bank)
 
+    @property
+    def _videos_at_once(self) -> int:
+        pixels = self.config.num_frames * math.prod(self.config.size)
+        return max(1, min(VIDEOS_AT_ONCE, MAX_PIXELS_AT_ONCE // pixels))
+
     @contextmanager
     def _lent_bank(self) -> Iterator[PictureBank]:
         """A bank of decoded pictures for one thread; those of earlier shards are used again."""
@@ -202,14 +210,14 @@ class SynthPlan:
             for source in (self.objects, self.backgrounds):
                 yield from (Skipped(f"{source.name}/{problem.name}", problem.reason) for problem in source.problems)
         indices = range(shard * self.videos_per_shard, min((shard + 1) * self.videos_per_shard, self.num_records))
-        for first in range(0, len(indices), VIDEOS_AT_ONCE):
+        count = self._videos_at_once
+        for first in range(0, len(indices), count):
             known = len(reported)
             with single_threaded_opencv():
-                drawn = (self._scene(index, bank, reported, pipelines) for index in indices[first:][:VIDEOS_AT_ONCE])
+                drawn = [self._scene(index, bank, reported, pipelines) for index in indices[first : first + count]]
                 placed = renderer.place([scene for scene in drawn if scene is not None])
             yield from list(reported.values())[known:]
-            for one in placed:
-                yield self._video(one, renderer)
+            yield from [self._video(one, renderer) for one in placed]
 
     def _video(self, placed: PlacedScene, renderer: Renderer) -> Record:
         """Renders and encodes a video."""
