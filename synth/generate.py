@@ -31,7 +31,7 @@ MIN_SHARDS = 8
 """Small sets are cut finer, so that several workers have work."""
 
 VIDEOS_AT_ONCE = 10
-"""Videos that are drawn together, then rendered, then stored. Each of these steps drives code and data of the others out
+"""Videos that are drawn together, then rendered, then stored. Each step drives code and data of the others out
 of the processor's caches; to take them in turn for every video takes 4 % longer."""
 
 MAX_PIXELS_AT_ONCE = 2**26
