@@ -62,6 +62,7 @@ def main() -> None:
     if settings.quick:
         settings.rounds, settings.seconds = 2, 0.5
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # for the workers, as the command sets it for its own
+    os.environ.setdefault("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")  # likewise
     sources = Sources(tuple(settings.objects or ["builtin"]), tuple(settings.backgrounds or ["builtin"]))
     with tempfile.TemporaryDirectory(dir=settings.work) as work:
         found: dict[str, Any] = {"machine": machine(None), "sources": [sources.objects, sources.backgrounds]}
