@@ -305,6 +305,7 @@ def test_a_run_that_failed_before_its_first_checkpoint_claims_its_folder_for_nob
     assert load_recipe(out / "recipe.yaml").train.learning_rate == 0.1
     run(other, data, tmp_path / "fresh")
     assert exact_lines(out) == exact_lines(tmp_path / "fresh")
+    assert [line["step"] for line in read_metrics(out / "metrics.jsonl") if line.get("event") == "start"] == [0]
 
 
 def test_a_damaged_newest_checkpoint_is_passed_over(tiny: Path, data: list[Path], tmp_path: Path) -> None:

@@ -99,8 +99,11 @@ def begin_run(out: Path, recipe: Recipe, step: int) -> None:
 
     Call it when nothing can go wrong any more, so that a start that fails claims no folder.
     """
+    checkpoints = list_checkpoints(out)
+    for name in () if checkpoints else (METRICS_FILE, VALIDATION_FILE):  # of a run that failed at once
+        (out / name).unlink(missing_ok=True)
     write_atomically(out / RECIPE_FILE, recipe_to_yaml(recipe).encode())
-    for path in list_checkpoints(out):
+    for path in checkpoints:
         if step_of(path) > step:  # damaged, or it would have been gone on from
             path.replace(path.with_name(f"damaged-{path.name}"))
     for path in (out / FOLDER).glob("*.tmp"):
