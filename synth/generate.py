@@ -217,9 +217,10 @@ class SynthPlan:
                 drawn = [self._scene(index, bank, reported, pipelines) for index in indices[first : first + count]]
                 placed = renderer.place([scene for scene in drawn if scene is not None])
             yield from list(reported.values())[known:]
-            yield from [self._video(one, renderer) for one in placed]
+            videos = [self._video(one, renderer) for one in placed]
+            yield from (self._record(one.scene, *video) for one, video in zip(placed, videos, strict=True))
 
-    def _video(self, placed: PlacedScene, renderer: Renderer) -> Record:
+    def _video(self, placed: PlacedScene, renderer: Renderer) -> tuple[tuple[StoredFrame, ...], Truth | None]:
         """Renders and encodes a video."""
         scene = placed.scene
         images: list[bytes] = []
@@ -229,8 +230,7 @@ class SynthPlan:
             truth = self._make_truth(scene, video, renderer.bank) if self.truth else None
         extras = truth.extras if truth else [{}] * len(images)
         parts = enumerate(zip(images, video.masks, extras, strict=True))
-        frames = tuple(StoredFrame(t, image, mask, files) for t, (image, mask, files) in parts)
-        return self._record(scene, frames, truth)
+        return tuple(StoredFrame(t, image, mask, files) for t, (image, mask, files) in parts), truth
 
     def _make_truth(self, scene: Scene, video: RenderedVideo, bank: PictureBank) -> Truth:
         origins = bank.scene_origins(scene) if "sources" in self.truth else None
