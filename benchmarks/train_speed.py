@@ -30,6 +30,7 @@ from torch import Tensor
 from torch.nn.functional import conv2d
 
 from shards.build import build_shard_set
+from shards.memory import keeping_freed_memory
 from shards.reader import ShardSet
 from synth.config import SynthConfig
 from synth.generate import SynthPlan
@@ -43,7 +44,6 @@ from vosdata.models.agame.compiled import compile_heads
 from vosdata.recipe import Recipe, load_recipe
 from vosdata.stream import SnippetStream
 from vosdata.train import Run
-from vosdata.training.allocator import keeping_freed_memory
 from vosdata.training.losses import segmentation_loss
 from vosdata.training.metrics_log import Stopwatch
 from vosdata.training.ranks import Ranks, choose_device

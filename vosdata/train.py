@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from shards.errors import ConflictError, TrainingError
+from shards.memory import keeping_freed_memory
 from vosdata.augment import augment
 from vosdata.batch import SnippetBatch
 from vosdata.checkpoint import (
@@ -32,7 +33,6 @@ from vosdata.models.agame import AGAME
 from vosdata.models.agame.compiled import compile_heads
 from vosdata.recipe import Recipe
 from vosdata.stream import SnippetStream
-from vosdata.training.allocator import keeping_freed_memory
 from vosdata.training.beginning import first_weights, shared_state
 from vosdata.training.computing import computing_as
 from vosdata.training.copying import BatchCopier
