@@ -5,7 +5,7 @@ paper (other pictures, another seed) beside the copied first mask and nearest ne
 kept below --work: a run that was cut goes on, a finished one is not repeated. Results go to
 benchmarks/results/agame_baselines.{json,md,svg}.
 
-    python benchmarks/agame_baselines.py --jobs 2                       # small, from scratch; two cores
+    python benchmarks/agame_baselines.py --jobs 2                       # medium, from scratch; two cores
     python benchmarks/agame_baselines.py --scale full --device cuda     # ResNet-101 at 240x432, ImageNet weights
     python benchmarks/agame_baselines.py --scale quick --seeds 2        # does it run?
 """
@@ -26,12 +26,15 @@ PRESETS: tuple[PresetName, ...] = ("rich", "paper")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_options(parser, "agame_baselines", seeds=3)
+    add_options(parser, "agame_baselines", seeds=3, scale="medium")
     options = parser.parse_args()
     setting = setting_of(options)
     pool = Pool.of(setting, NUM_BUILTIN)
     unseen = pool.part(is_held_out=True)
-    sets = {setting.synthetic_set("rich", pool.part(is_held_out=False)): 1.0}
+    sets = {
+        setting.synthetic_set("rich", pool.part(is_held_out=False)): 0.5,
+        setting.synthetic_set("rich", Pool.further(NUM_BUILTIN), "further"): 0.5,  # the pool itself is small
+    }
     exams = [Exam(f"held-out {preset}", setting.held_out_set(preset, unseen), "davis2017") for preset in PRESETS]
     trained = [Trained(FULL, seed, setting.recipes(sets, seed)) for seed in range(options.seeds)]
     folder: Path = setting.work / "runs"
@@ -41,7 +44,7 @@ def main() -> None:
         "command": f"--scale {options.scale} --budget {options.budget:g} --seeds {options.seeds}",
         "scale": options.scale,
         "recipes": [recipe.configuration() for recipe in trained[0].recipes],
-        "synthetic_videos": setting.scale.num_synthetic,
+        "synthetic_videos": len(sets) * setting.scale.num_synthetic,
         "synth": dict(setting.scale.synth),
     }
     write_report(options.out, results, exams, facts)

@@ -48,6 +48,9 @@ def _markdown(results: Sequence[dict[str, Any]], exams: Sequence[Exam], facts: d
         f"Trained on {facts['synthetic_videos']} videos of the preset rich alone. "
         f"`python benchmarks/agame_baselines.py {facts['command']}`"
     )
+    told = facts["recipes"][-1]["model"]["appearance_output"]
+    if told != "scores":
+        yield f"The fusion module is told {told.replace('_', '-')} where the paper has scores (equation 8)."
     for exam in exams:
         yield ""
         yield f"## {exam.name}"

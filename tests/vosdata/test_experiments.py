@@ -110,6 +110,15 @@ def test_held_out_pictures_are_not_trained_on() -> None:
     assert pool.load(3).name == parts[1].load(0).name == parts[1].labels[0]
 
 
+def test_further_pictures_are_those_that_a_spread_leaves_out() -> None:
+    from experiment_data import rest, spread
+
+    source = open_objects("builtin")
+    labels = [label for one in (spread(source, 13), rest(source, 13)) for label in one.labels]
+    assert sorted(labels) == sorted(source.labels)
+    assert len(rest(source, 13)) == len(source) - 13
+
+
 def test_a_contender_is_trained_once_and_never_mixed_with_another(
     tmp_path: Path, tiny_sets: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -172,8 +181,8 @@ def fake(arm: str, seed: int, exams: dict[str, float]) -> dict[str, Any]:
     return {"arm": arm, "seed": seed, "exams": scores, "configuration": {"sets": {"/somewhere/davis": 1}}}
 
 
-def facts(scale: str = "small") -> dict[str, Any]:
-    whole = load_recipe("smoke").configuration()
+def facts(scale: str = "small", *overrides: str) -> dict[str, Any]:
+    whole = load_recipe("smoke", overrides).configuration()
     return {
         "scale": scale,
         "recipes": [whole],
@@ -229,6 +238,9 @@ def test_the_baselines_table_leads_by_seed_and_names_the_strongest(tmp_path: Pat
     assert "| First mask copied | 0.400 | 0.400 | +0.210 ± 0.025 |" in rich
     assert "lies above that of the strongest baseline (nearest neighbour, all levels): +0.100" in rich
     assert "lies below that of the strongest baseline (nearest neighbour, untrained): -0.200" in paper
+    assert "is told" not in rich
+    write_report(tmp_path, results, exams, {**facts("medium", "model.appearance_output=posteriors"), "command": ""})
+    assert "The fusion module is told posteriors where" in (tmp_path / "agame_baselines.md").read_text()
     assert "/somewhere" not in (tmp_path / "agame_baselines.json").read_text()
     assert (tmp_path / "agame_baselines.svg").read_text().count("<circle") == 2 * (3 * len(BASELINES) + 1)
 
