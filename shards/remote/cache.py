@@ -119,10 +119,13 @@ class FileCache:
             if found is not None:
                 return found
             self.path.mkdir(parents=True, exist_ok=True)
-            with _claimed(path.with_name(path.name + _PART)) as part:
+            incoming = path.with_name(path.name + _PART)
+            with _claimed(incoming) as part:
                 if part is not None and not path.exists():
                     self._make_room(part, wanted.size, deadline)
                     return self._fill(part, path, wanted)
+                if part is not None:  # another process has finished since we looked
+                    incoming.unlink(missing_ok=True)
             time.sleep(_POLL_SECONDS)
         raise ShardError(f"{path}: another process has been fetching it for {_WAIT_SECONDS:.0f} s; is it stopped?")
 

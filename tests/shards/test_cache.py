@@ -23,6 +23,7 @@ from toy_plan import ToyPlan
 from shards.build import build_shard_set
 from shards.errors import ShardError
 from shards.reader import ShardSet
+from shards.remote.cache import Cached, FileCache
 from shards.remote.transfer import Patience
 
 SHARDS, RECORDS = 6, 18
@@ -136,6 +137,24 @@ def test_many_processes_share_one_cache_and_fetch_each_shard_once(
     assert results == [digest_of(str(six_shards), cache, list(range(RECORDS)))] * 4
     assert {served.count(f"toy-{shard:06d}.tar") for shard in range(SHARDS)} == {1}
     assert served.count("index.arrow") == 1
+    assert not [name for name in held(cache) if name.endswith(".part")]
+
+
+def test_who_comes_as_another_finishes_fetches_nothing_and_leaves_nothing(
+    served: Server, six_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, cache = f"{served.url}/toy", tmp_path / "cache"
+    ShardSet(url, cache_dir=cache).image_bytes(0, 0)
+    existing, looks = FileCache._existing, []
+
+    def not_yet(self: FileCache, path: Path, size: int) -> Cached | None:
+        looks.append(path.name)
+        return None if looks.count(path.name) == 1 else existing(self, path, size)
+
+    monkeypatch.setattr(FileCache, "_existing", not_yet)
+    assert ShardSet(url, cache_dir=cache).image_bytes(0, 0) == ShardSet(six_shards).image_bytes(0, 0)
+    assert looks.count("toy-000000.tar") == 2
+    assert served.count("toy-000000.tar") == 1
     assert not [name for name in held(cache) if name.endswith(".part")]
 
 
