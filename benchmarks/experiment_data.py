@@ -96,7 +96,7 @@ SCALES = {
         "smoke",
         # As small, with twice the width in bfloat16, which CPUs with AVX512-BF16 compute faster; with up to three
         # objects of a snippet as targets, which teaches more for little more work; with log-posteriors instead of
-        # scores, which train faster. A run took about 26 minutes of one core.
+        # scores, which train faster. A run takes half an hour of one core.
         (
             "data.size=192x320",
             "data.min_object_pixels=400",
