@@ -6,7 +6,6 @@ shrunk, its box, the map from the box back to the picture, how motion blurs it, 
 each other.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Generic
@@ -19,7 +18,7 @@ from synth.appearance import BRIGHTNESS_STEPS, LIGHT_STEPS
 from synth.exposure import smear_margin, smear_steps
 from synth.prepared import Array, Drawables, Jobs, Library, Workshop, joined, plan_jobs
 from synth.scene import Scene
-from synth.scene_arrays import ObjectArrays, SceneArrays, gather
+from synth.scene_arrays import ObjectArrays, Stage, extent_of, gather
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -136,8 +135,7 @@ def lay_out(
     """
     found = gather(scenes, num_frames, chosen)
     backgrounds, cutouts = pictures.find(scenes)
-    extent = np.array([[[size[1]]], [[size[0]]]])
-    stage = _Stage(found, size, camera_maps(found.camera, extent), pictures)
+    stage = _Stage(found, size, camera_maps(found.camera, extent_of(size)), pictures)
     ground, things = _place_grounds(stage, backgrounds), _place_objects(stage, cutouts)
     jobs, slots = plan_jobs(joined([ground.pictures, things.pictures]), pictures.num_pixels)
     grounds, _ = _sheets(ground, slots[: len(backgrounds)], stage)
@@ -154,26 +152,8 @@ def lay_out(
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Stage:
-    found: SceneArrays
-    size: tuple[int, int]
-    camera: Floats
-    """``(2, 3, B, 3 T)``: world to frame at all moments."""
+class _Stage(Stage):
     pictures: Library
-
-    @property
-    def num_frames(self) -> int:
-        return int(self.found.exposures.now.shape[1])
-
-    @property
-    def diagonal(self) -> float:
-        """Of the frame, in pixels."""
-        return math.hypot(*self.size)
-
-    @property
-    def extent(self) -> Floats:
-        """Width and height of the frame, ``(2, 1, 1)``."""
-        return np.array([self.size[1], self.size[0]], np.float64)[:, None, None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

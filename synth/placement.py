@@ -26,7 +26,7 @@ from synth.exposure import Smear, list_smears, smear_margin, smear_steps
 from synth.geometry import Maps, between_pixel_centres
 from synth.motion import Moments
 from synth.scene import Scene, SceneObject
-from synth.scene_arrays import SceneArrays, gather
+from synth.scene_arrays import Stage, extent_of, gather
 
 Image: TypeAlias = NDArray[np.uint8]
 
@@ -181,7 +181,7 @@ def place_scenes(
         moments: the T times of the frames.
     """
     found = gather(scenes, len(moments), [range(len(moments))] * len(scenes))
-    stage = _Stage(scenes, found, size, moments, camera_maps(found.camera, np.array([[[size[1]]], [[size[0]]]])))
+    stage = _Stage(found, size, camera_maps(found.camera, extent_of(size)), scenes, moments)
     backdrops = _place_backdrops(stage, [backdrop for backdrop, _ in pictures])
     layers = iter(_place_objects(stage, [sprite for _, cutouts in pictures for sprite in cutouts]))
     cameras = _one_by_one(stage.camera[..., : len(moments)])
@@ -192,27 +192,10 @@ def place_scenes(
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Stage:
-    """B scenes and their cameras in T frames."""
-
+class _Stage(Stage):
     scenes: Sequence[Scene]
-    found: SceneArrays
-    """The same as arrays."""
-    size: Size
     moments: Moments
     """Times of the frames."""
-    camera: Floats
-    """``(2, 3, B, 3 T)``: world to frame, now and where exposures begin and end."""
-
-    @property
-    def diagonal(self) -> float:
-        """Of the frame, in pixels."""
-        return math.hypot(*self.size)
-
-    @property
-    def extent(self) -> Floats:
-        """Width and height of the frame, ``(2, 1, 1)``."""
-        return np.array([self.size[1], self.size[0]], np.float64)[:, None, None]
 
 
 def _place_backdrops(stage: _Stage, sprites: Sequence[Sprite]) -> list[Backdrop]:

@@ -1,5 +1,6 @@
 """Many scenes as arrays: every curve at every moment that is drawn, and every number of every object."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -129,6 +130,37 @@ class ObjectArrays:
 
     phase: Floats
     """``(N, K, T)``."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stage:
+    """B scenes and their cameras in T frames of one size."""
+
+    found: SceneArrays
+    size: tuple[int, int]
+    """Height and width of the frames in pixels."""
+    camera: Floats
+    """``(2, 3, B, 3 T)``: world to frame, now and where exposures begin and end."""
+
+    @property
+    def num_frames(self) -> int:
+        """T."""
+        return int(self.found.exposures.now.shape[1])
+
+    @property
+    def diagonal(self) -> float:
+        """Of the frame, in pixels."""
+        return math.hypot(*self.size)
+
+    @property
+    def extent(self) -> Floats:
+        """Width and height of the frame, ``(2, 1, 1)``."""
+        return extent_of(self.size)
+
+
+def extent_of(size: tuple[int, int]) -> Floats:
+    """Width and height of frames of that height and width, ``(2, 1, 1)``."""
+    return np.array([size[1], size[0]], np.float64)[:, None, None]
 
 
 def gather(scenes: Sequence[Scene], num_frames: int, chosen: Sequence[Sequence[int]]) -> SceneArrays:
