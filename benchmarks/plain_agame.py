@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate, softplus
 
-from vosdata.models.agame import AGAME, AGAMEOutput
+from vosdata.models.agame import AGAME
 from vosdata.models.resnet import Features
 
 
@@ -84,8 +84,8 @@ class PlainAGAME(nn.Module):
         state.variances = (1 - self.rate) * state.variances + self.rate * variances
         state.mask = mask
 
-    def forward(self, frames: Tensor, given: Tensor) -> AGAMEOutput:
-        """As :meth:`vosdata.models.agame.AGAME.forward`, of one target."""
+    def forward(self, frames: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
+        """Final and coarse log-probabilities (B, T, 2, H, W) of one target, as AGAME's output has them."""
         mask = torch.stack([given != 1, given == 1], 1).float()
         echo = mask.clamp(1e-7, 1 - 1e-7).log()
         fine, coarse = [echo], [echo]
@@ -96,7 +96,7 @@ class PlainAGAME(nn.Module):
             self.remember(state, features.deep, logits.softmax(1))
             fine.append(self.refine(encoding, features).log_softmax(1))
             coarse.append(_enlarge(logits.log_softmax(1), 16))
-        return AGAMEOutput(torch.stack(fine, 1), torch.stack(coarse, 1))
+        return torch.stack(fine, 1), torch.stack(coarse, 1)
 
     @torch.no_grad()
     def segment(self, frames: Tensor, given: Tensor, num_objects: int) -> Tensor:

@@ -316,9 +316,7 @@ class Run:
         begun = None if self.frozen is None else self.frozen(part.frames)
         with torch.autocast(self.ranks.device.type, torch.bfloat16, enabled=self._half):
             output = self.model(part.frames, part.masks[:, 0], counts, begun)
-        loss, sums = training_loss(
-            output.log_probs, output.coarse_log_probs, part, self.recipe.loss, self.ranks, num_pixels
-        )
+        loss, sums = training_loss(output, part, self.recipe.loss, self.ranks, num_pixels)
         torch.autograd.backward(loss)
         return sums
 

@@ -165,7 +165,9 @@ def test_training_gives_the_published_gradient_norms(
 def _mean_nll(output: AGAMEOutput, masks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Fine and coarse loss as published: the mean over all pixels of all frames."""
     index = masks.long()[:, :, None]
-    fine, coarse = (-log_probs.double().gather(2, index).mean() for log_probs in output)
+    fine, coarse = (
+        -log_probs.double().gather(2, index).mean() for log_probs in (output.log_probs, output.coarse_log_probs)
+    )
     return fine, coarse
 
 

@@ -106,16 +106,16 @@ def test_iou_leaves_out_the_given_frame_void_and_unannotated_frames() -> None:
     log_probs[:, :, 1][predicted] = -0.1
     log_probs[:, :, 0][~predicted] = -0.1
     annotated = torch.tensor([[True, True, False, True]])
-    assert target_iou(log_probs, masks, annotated).mean().item() == pytest.approx((2 / 4 + 4 / 6) / 2)
+    assert target_iou(log_probs[:, 1:], masks, annotated).mean().item() == pytest.approx((2 / 4 + 4 / 6) / 2)
 
 
 def test_iou_of_two_empty_masks_is_one_and_unannotated_frames_do_not_count() -> None:
     masks = torch.zeros((1, 2, 3, 3), dtype=torch.uint8)
     log_probs = torch.zeros((1, 2, 2, 3, 3))
     log_probs[:, :, 1] = -1.0
-    both = target_iou(log_probs, masks, torch.tensor([[True, True]]))
+    both = target_iou(log_probs[:, 1:], masks, torch.tensor([[True, True]]))
     assert (both.total.item(), both.count.item()) == (1.0, 1)
-    assert target_iou(log_probs, masks, torch.tensor([[True, False]])).count.item() == 0
+    assert target_iou(log_probs[:, 1:], masks, torch.tensor([[True, False]])).count.item() == 0
 
 
 def test_loss_of_several_targets_is_that_of_their_joint_distribution() -> None:
@@ -138,7 +138,7 @@ def test_iou_of_several_targets_counts_each_in_each_frame_but_none_that_a_snippe
     predicted[1] = 2  # 0 of 2
     log_probs = torch.full((2, 2, 3, 2, 4), -5.0)
     log_probs[:, 1].scatter_(1, predicted[:, None].long(), -0.1)
-    found = target_iou(log_probs, masks, torch.ones(2, 2, dtype=torch.bool))
+    found = target_iou(log_probs[:, 1:], masks, torch.ones(2, 2, dtype=torch.bool))
     assert found.count.item() == 3
     assert found.total.item() == pytest.approx(3 / 4 + 2 / 3)
 

@@ -88,13 +88,16 @@ def assert_same_way(recipe: Recipe, first: dict[str, torch.Tensor], second: dict
 def test_the_given_frame_counts_only_under_the_published_rule(void: Literal["excluded", "published"]) -> None:
     generator = torch.Generator().manual_seed(0)
     fine, coarse = torch.randn(2, 2, 3, 2, 4, 6, generator=generator, dtype=torch.float64).log_softmax(3)
+    coarse[:, 0] = fine[:, 0]  # both tell the given mask
     masks = torch.randint(0, 2, (2, 3, 4, 6), generator=generator, dtype=torch.uint8)
     masks[0, 1], masks[1, :, :2] = 255, 255
     annotated = torch.ones(2, 3, dtype=torch.bool)
     annotated[0, 1] = False
     batch = SnippetBatch(torch.zeros(2, 3, 3, 4, 6, dtype=torch.uint8), masks, annotated, ["a", "b"], 0, 0)
     recipe = LossRecipe(fine_weight=2, coarse_weight=0.5, void=void)
-    loss, sums = training_loss(fine, coarse, batch, recipe, Ranks(0, 1, torch.device("cpu")))
+    loss, sums = training_loss(
+        AGAMEOutput(fine[:, :1], fine[:, 1:], coarse[:, 1:]), batch, recipe, Ranks(0, 1, torch.device("cpu"))
+    )
     first = 0 if void == "published" else 1
     counted = masks[:, first:] != 255 if void == "excluded" else torch.ones_like(masks, dtype=torch.bool)
     likelihoods = [torch.where(masks == 1, one[:, :, 1], one[:, :, 0])[:, first:] for one in (fine, coarse)]
@@ -104,11 +107,13 @@ def test_the_given_frame_counts_only_under_the_published_rule(void: Literal["exc
 
 
 def test_snippets_without_a_counted_pixel_are_counted() -> None:
-    log_probs = torch.zeros(2, 2, 2, 4, 6, requires_grad=True)
+    log_probs = torch.zeros(2, 1, 2, 4, 6, requires_grad=True)
     annotated = torch.tensor([[True, False], [True, True]])
     masks = torch.zeros(2, 2, 4, 6, dtype=torch.uint8)
     batch = SnippetBatch(torch.zeros(2, 2, 3, 4, 6, dtype=torch.uint8), masks, annotated, ["a", "b"], 0, 0)
-    _, sums = training_loss(log_probs, log_probs, batch, LossRecipe(), Ranks(0, 1, torch.device("cpu")))
+    _, sums = training_loss(
+        AGAMEOutput(log_probs, log_probs, log_probs), batch, LossRecipe(), Ranks(0, 1, torch.device("cpu"))
+    )
     assert sums.counts.tolist() == [1, 2, 2, 0]  # and no target shows anywhere
 
 

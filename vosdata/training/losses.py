@@ -87,23 +87,25 @@ def target_iou(log_probs: Tensor, masks: Tensor, annotated: Tensor) -> Total:
     prediction are both empty, J is 1 (the DAVIS convention).
 
     Args:
-        log_probs: float (B, T, M + 1, H, W).
+        log_probs: of the frames after the first, float (B, T - 1, M + 1, H, W).
         masks: uint8 (B, T, H, W), 0 background, 1 to M targets, 255 void.
         annotated: bool (B, T).
 
     Returns:
         The sum of J and the number of targets in frames.
     """
-    _check_shapes(log_probs, masks, annotated)
-    ids = torch.arange(1, log_probs.shape[2], device=masks.device)  # (M,)
+    later, is_annotated = masks[:, 1:], annotated[:, 1:]
+    _check_shapes(log_probs, later, is_annotated)
+    ids = torch.arange(1, log_probs.shape[2], device=masks.device, dtype=masks.dtype)  # (M,)
     # max also tells where it is, the first of equals, as argmax does, which takes 20 times as long on a CPU.
-    predicted = log_probs[:, 1:].max(2, keepdim=True).indices == ids[:, None, None]  # (B, T - 1, M, H, W)
-    truth = masks[:, 1:, None] == ids[:, None, None]
-    known = masks[:, 1:, None] != VOID
+    labels = log_probs.max(2, keepdim=True).indices.to(masks.dtype)  # (B, T - 1, 1, H, W)
+    predicted = labels == ids[:, None, None]  # (B, T - 1, M, H, W)
+    truth = later[:, :, None] == ids[:, None, None]
+    known = later[:, :, None] != VOID
     intersection = (predicted & truth).sum((3, 4))
     union = ((predicted | truth) & known).sum((3, 4))
     iou = torch.where(union > 0, intersection / union.clamp(min=1), 1.0)  # (B, T - 1, M)
-    counted = annotated[:, 1:, None] & (ids <= target_counts(masks)[:, None])[:, None]
+    counted = is_annotated[:, :, None] & (ids <= target_counts(masks)[:, None])[:, None]
     return Total(torch.where(counted, iou, 0.0).sum(), counted.sum())
 
 

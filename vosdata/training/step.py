@@ -7,6 +7,7 @@ from torch import Tensor
 
 from shards.types import VOID
 from vosdata.batch import SnippetBatch, target_counts
+from vosdata.models.agame import AGAMEOutput
 from vosdata.recipe import LossRecipe
 from vosdata.training.losses import counted_pixels, pixel_loss, target_iou
 from vosdata.training.ranks import Ranks
@@ -89,8 +90,7 @@ def _first_counted_frame(recipe: LossRecipe) -> int:
 
 
 def training_loss(
-    log_probs: Tensor,
-    coarse_log_probs: Tensor,
+    output: AGAMEOutput,
     batch: SnippetBatch,
     recipe: LossRecipe,
     ranks: Ranks,
@@ -101,8 +101,7 @@ def training_loss(
     The mean runs over the counted pixels of all ranks. Gradients are averaged over ranks afterwards, hence the factor.
 
     Args:
-        log_probs: float (B, T, M + 1, H, W), final segmentation.
-        coarse_log_probs: float (B, T, M + 1, H, W), coarse segmentation.
+        output: what the network says of the batch.
         batch: the batch, on the same device.
         recipe: weights, and what counts.
         ranks: the trainers.
@@ -113,13 +112,16 @@ def training_loss(
     """
     first = _first_counted_frame(recipe)
     masks, annotated = batch.masks[:, first:], batch.annotated[:, first:]
-    fine = pixel_loss(log_probs[:, first:], masks, annotated, recipe.void)
-    coarse = pixel_loss(coarse_log_probs[:, first:], masks, annotated, recipe.void)
+    fine_log_probs, coarse_log_probs = (
+        (output.fine, output.coarse) if first else (output.log_probs, output.coarse_log_probs)
+    )
+    fine = pixel_loss(fine_log_probs, masks, annotated, recipe.void)
+    coarse = pixel_loss(coarse_log_probs, masks, annotated, recipe.void)
     weighted = recipe.fine_weight * fine.total + recipe.coarse_weight * coarse.total
     total = ranks.add_up(fine.count) if num_pixels is None else num_pixels
     loss = weighted * ranks.num_ranks / total.clamp(min=1)
     with torch.no_grad():
-        iou = target_iou(log_probs, batch.masks, batch.annotated)
+        iou = target_iou(output.fine, batch.masks, batch.annotated)
         uncounted = ~counted_pixels(masks, annotated, recipe.void).flatten(1).any(1)
         replaced = torch.full_like(uncounted[0], len(batch.problems), dtype=torch.int64)  # waits for no device
         counts = torch.stack([uncounted.sum(), *(kind.sum() for kind in targetless(batch)), replaced])

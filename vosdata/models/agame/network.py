@@ -28,13 +28,30 @@ _LEAST_PROBABILITY = 1e-7  # the first frame's output is the log of the given ma
 
 
 class AGAMEOutput(NamedTuple):
-    """Segmentation of each snippet; channel 0 is background, channel 1 the target, further ones further targets."""
+    """Segmentation of each snippet; channel 0 is background, channel 1 the target, further ones further targets.
 
-    log_probs: Tensor
-    """Float (B, T, M + 1, H, W); frame 0 is the given mask."""
+    The given frame stands apart from those that were predicted: a loss that leaves it out then costs no copies of all
+    frames, which on a CPU are a tenth of a training step.
+    """
 
-    coarse_log_probs: Tensor
-    """Float (B, T, M + 1, H, W): log-probabilities at stride 16, enlarged bilinearly (not normalised again)."""
+    given: Tensor
+    """Float (B, 1, M + 1, H, W): the log of frame 0's given mask, kept finite."""
+
+    fine: Tensor
+    """Float (B, T - 1, M + 1, H, W): log-probabilities of the later frames."""
+
+    coarse: Tensor
+    """Float (B, T - 1, M + 1, H, W): those at stride 16, enlarged bilinearly (not normalised again)."""
+
+    @property
+    def log_probs(self) -> Tensor:
+        """Float (B, T, M + 1, H, W): all frames, the given one first."""
+        return torch.cat([self.given, self.fine], 1)
+
+    @property
+    def coarse_log_probs(self) -> Tensor:
+        """Float (B, T, M + 1, H, W): all frames as the coarse mask has them, the given one first."""
+        return torch.cat([self.given, self.coarse], 1)
 
 
 class TargetState(NamedTuple):
@@ -188,7 +205,7 @@ class AGAME(nn.Module):
         targets = None if counts is None else Targets(counts, frames.device)
         echo = self._echo(given, targets)
         if num_frames == 1:
-            return AGAMEOutput(echo.transpose(0, 1), echo.transpose(0, 1))
+            return AGAMEOutput(echo, echo[:, :0], echo[:, :0])
         mask = two_channels(given if targets is None else targets.given(given), echo.dtype)  # (N, 2, H, W)
         features = self.encode(frames.transpose(0, 1).flatten(0, 1), num_frames, begun)
         encodings, logits = self._recur(features.deep, pool(mask), num_frames, targets)
@@ -199,20 +216,18 @@ class AGAME(nn.Module):
         else:
             fine = self._fine_of_several(encodings, laterals, targets, num_frames - 1).log_softmax(1)
         coarse = enlarge(logits.log_softmax(1), STRIDE)
-        later = (num_frames - 1, *echo.shape[1:])
-        return AGAMEOutput(
-            torch.cat([echo, fine.view(later)]).transpose(0, 1), torch.cat([echo, coarse.view(later)]).transpose(0, 1)
-        )
+        later = (num_frames - 1, num_snippets, *echo.shape[2:])
+        return AGAMEOutput(echo, fine.view(later).transpose(0, 1), coarse.view(later).transpose(0, 1))
 
     def _echo(self, given: Tensor, targets: Targets | None) -> Tensor:
-        """What is told of the first frame: the log of its given mask, float (1, B, M + 1, H, W)."""
+        """What is told of the first frame: the log of its given mask, float (B, 1, M + 1, H, W)."""
         dtype = self.get_buffer("_scale").dtype
         if targets is None:
             mask = two_channels(given, dtype)
         else:
             ids = torch.arange(targets.most + 1, device=given.device, dtype=torch.uint8)[:, None, None]
             mask = (given.where(given <= targets.most, 0)[:, None] == ids).to(dtype)
-        return mask.clamp(_LEAST_PROBABILITY, 1 - _LEAST_PROBABILITY).log()[None]
+        return mask.clamp(_LEAST_PROBABILITY, 1 - _LEAST_PROBABILITY).log()[:, None]
 
     def _fine_of_several(self, encodings: Tensor, laterals: Laterals, targets: Targets, num_steps: int) -> Tensor:
         """Fine logits float (num_steps * B, M + 1, H, W) of the mask encodings (num_steps * N, E, h, w), time-major."""
