@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from vosdata.models.agame import AGAME, AGAMEConfig
+from vosdata.models.agame.enlarging import enlarge
 from vosdata.models.agame.network import pool, two_channels
-from vosdata.models.agame.upsampling import enlarge
 
 Snippet = tuple[torch.Tensor, torch.Tensor]
 

@@ -6,9 +6,9 @@ import torch
 from numpy.typing import NDArray
 
 from vosdata.models.agame import AGAME, VideoSegmenter
+from vosdata.models.agame.enlarging import enlarge
 from vosdata.models.agame.network import pool
 from vosdata.models.agame.segmenter import Aggregation
-from vosdata.models.agame.upsampling import enlarge
 
 Mask = NDArray[np.uint8]
 SIZE = (45, 61)

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from vosdata.models.agame import AGAME
+from vosdata.models.agame.enlarging import enlarge
 from vosdata.models.agame.network import pool, two_channels
 from vosdata.models.agame.targets import Targets
-from vosdata.models.agame.upsampling import enlarge
 
 COUNTS = [3, 1]
 Snippet = tuple[torch.Tensor, torch.Tensor]

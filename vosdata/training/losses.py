@@ -69,7 +69,9 @@ def pixel_loss(log_probs: Tensor, masks: Tensor, annotated: Tensor, void: VoidRu
     counted = counted_pixels(masks, annotated, void)
     is_target = (masks < log_probs.shape[2]) & annotated[:, :, None, None]
     truth = torch.where(is_target, masks, 0).long()  # void and unannotated as background, where they count at all
-    likelihood = log_probs.gather(2, truth[:, :, None]).squeeze(2)  # (B, T, H, W)
+    # Time-major, as the network lays them out: the gradient then needs no other layout than it is computed in.
+    by_time = log_probs.transpose(0, 1).gather(2, truth.transpose(0, 1)[:, :, None])
+    likelihood = by_time.squeeze(2).transpose(0, 1)  # (B, T, H, W)
     # where, not a product with 0: an infinite log-probability at a void pixel must not turn the sum into NaN.
     counted_likelihood = torch.where(counted, likelihood.float(), 0.0)
     return Total(-counted_likelihood.sum(), counted.sum())
@@ -102,11 +104,15 @@ def target_iou(log_probs: Tensor, masks: Tensor, annotated: Tensor) -> Total:
     predicted = labels == ids[:, None, None]  # (B, T - 1, M, H, W)
     truth = later[:, :, None] == ids[:, None, None]
     known = later[:, :, None] != VOID
-    intersection = (predicted & truth).sum((3, 4))
-    union = ((predicted | truth) & known).sum((3, 4))
+    intersection, union = _num_pixels(predicted & truth), _num_pixels((predicted | truth) & known)
     iou = torch.where(union > 0, intersection / union.clamp(min=1), 1.0)  # (B, T - 1, M)
     counted = is_annotated[:, :, None] & (ids <= target_counts(masks)[:, None])[:, None]
     return Total(torch.where(counted, iou, 0.0).sum(), counted.sum())
+
+
+def _num_pixels(inside: Tensor) -> Tensor:
+    """Pixels of regions, bool (..., H, W): float32 (...), exact below 2^24; whole numbers take a CPU ten times longer."""
+    return inside.float().sum((-2, -1))
 
 
 def _check_shapes(log_probs: Tensor, masks: Tensor, annotated: Tensor) -> None:

@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from vosdata.models.agame.appearance import AppearanceModule, Mixture, NoAppearance
 from vosdata.models.agame.config import AGAMEConfig
+from vosdata.models.agame.enlarging import enlarge_to_pixels
 from vosdata.models.agame.fusion import FusionModule
 from vosdata.models.agame.propagation import NoPropagation, PropagationModule
 from vosdata.models.agame.targets import Targets
-from vosdata.models.agame.upsampling import Laterals, UpsamplingModule, enlarge
+from vosdata.models.agame.upsampling import Laterals, UpsamplingModule
 from vosdata.models.resnet import Features, ResNet, StageName
 
 STRIDE = 16
@@ -212,10 +213,10 @@ class AGAME(nn.Module):
         # Frame 0 is given, so only the later ones need laterals. (T-1)*B pictures, time-major.
         laterals = self.upsampling.laterals(Features(*(level[num_snippets:] for level in features)))
         if targets is None:
-            fine = enlarge(self.upsampling(encodings, laterals), 4).log_softmax(1)
+            fine = enlarge_to_pixels(self.upsampling(encodings, laterals), 4).log_softmax(1)
         else:
             fine = self._fine_of_several(encodings, laterals, targets, num_frames - 1).log_softmax(1)
-        coarse = enlarge(logits.log_softmax(1), STRIDE)
+        coarse = enlarge_to_pixels(logits.log_softmax(1), STRIDE)
         later = (num_frames - 1, num_snippets, *echo.shape[2:])
         return AGAMEOutput(echo, fine.view(later).transpose(0, 1), coarse.view(later).transpose(0, 1))
 
@@ -235,7 +236,7 @@ class AGAME(nn.Module):
         per_target = Laterals(*(term.transpose(0, 1).flatten(0, 1) for term in terms))
         logits = self.upsampling(encodings, per_target)
         # Enlarging is linear, so the difference of the two channels is enlarged instead of both.
-        log_odds = enlarge(logits[:, 1:] - logits[:, :1], 4).squeeze(1)  # (num_steps * N, H, W)
+        log_odds = enlarge_to_pixels(logits[:, 1:] - logits[:, :1], 4).squeeze(1)  # (num_steps * N, H, W)
         return torch.cat([targets.aggregate(step) for step in log_odds.chunk(num_steps)])
 
     def _recur(

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from vosdata.models.agame.aggregation import LOG_ODDS_LIMIT, aggregate, alone
 from vosdata.models.agame.appearance import Mixture
+from vosdata.models.agame.enlarging import enlarge
 from vosdata.models.agame.network import AGAME, STRIDE, TargetState, pool, two_channels
 from vosdata.models.agame.padding import ReflectionPadding
-from vosdata.models.agame.upsampling import enlarge
 from vosdata.models.resnet import Features
 
 _BACKGROUND, _VOID = 0, 255

@@ -10,8 +10,9 @@ Source: A-GAME paper, section 3.3, after Pinheiro et al., "Learning to refine ob
 from typing import NamedTuple
 
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, interpolate
+from torch.nn.functional import conv2d
 
+from vosdata.models.agame.enlarging import enlarge
 from vosdata.models.agame.precision import precisely
 from vosdata.models.resnet import Features
 
@@ -24,11 +25,6 @@ class Laterals(NamedTuple):
 
     shallow: Tensor
     """Float (M, U, H/4, W/4)."""
-
-
-def enlarge(x: Tensor, factor: int) -> Tensor:
-    """Bilinear enlargement of (N, C, h, w) by a whole factor; pixel centres keep their place."""
-    return interpolate(x, scale_factor=factor, mode="bilinear", align_corners=False)
 
 
 class UpsamplingStep(nn.Module):
