@@ -111,7 +111,7 @@ def target_iou(log_probs: Tensor, masks: Tensor, annotated: Tensor) -> Total:
 
 
 def _num_pixels(inside: Tensor) -> Tensor:
-    """Pixels of regions, bool (..., H, W): float32 (...), exact below 2^24; whole numbers take a CPU ten times longer."""
+    """Pixels of regions, bool (..., H, W): float32 (...), exact below 2^24, ten times as fast as whole numbers."""
     return inside.float().sum((-2, -1))
 
 
