@@ -6,6 +6,7 @@ combinations of them.
 """
 
 import difflib
+import re
 from collections.abc import Iterable
 from typing import Annotated, Any
 
@@ -211,6 +212,18 @@ def make_config(values: dict[str, Any], overrides: Iterable[str] = (), preset: P
         key = ".".join(str(part) for part in first["loc"])
         message = first["msg"].removeprefix("Value error, ")
         raise ValueError(f"{key}: {message}, got {first['input']!r}" if key else message) from None
+
+
+def parse_counts(text: str) -> tuple[int, int]:
+    """Fewest and most of ``"1-5"``, or of ``"3"`` for as many at least as at most.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    match = re.fullmatch(r"(\d+)(?:-(\d+))?", text.strip())
+    if match is None:
+        raise ValueError(f"wants FEWEST-MOST, such as 1-5, got {text!r}")
+    return int(match[1]), int(match[2] or match[1])
 
 
 def _parse_override(override: str) -> tuple[str, Any]:

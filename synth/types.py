@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,8 +68,11 @@ class Origin:
     """Licence of the picture as far as it is known, else empty."""
 
 
-class ObjectSource(Protocol):
-    """A numbered collection of cutouts. Picklable; ``load`` is a pure function of the index."""
+Loaded = TypeVar("Loaded", covariant=True)
+
+
+class PictureSource(Protocol[Loaded]):
+    """A numbered collection of cutouts or backgrounds. Picklable; ``load`` is a pure function of the index."""
 
     @property
     def name(self) -> str:
@@ -81,7 +84,7 @@ class ObjectSource(Protocol):
 
     @property
     def labels(self) -> Sequence[str]:
-        """Name of every cutout, in index order."""
+        """Name of every picture, in index order."""
 
     @property
     def problems(self) -> Sequence[Problem]:
@@ -92,17 +95,17 @@ class ObjectSource(Protocol):
         """Items left out by rule, which are nothing wrong, such as COCO's crowds and tiny objects."""
 
     def __len__(self) -> int:
-        """Number of cutouts offered (some may turn out unusable when loaded)."""
+        """Number of pictures offered (some may turn out unusable when loaded)."""
 
-    def load(self, index: int) -> Cutout:
-        """Reads one cutout.
+    def load(self, index: int) -> Loaded:
+        """Reads one picture.
 
         Raises:
             BadFileError: the file cannot be used; the message says why.
         """
 
     def origin(self, index: int) -> Origin:
-        """Where one cutout comes from; of several files, the picture's.
+        """Where one picture comes from; of several files, that of the colours.
 
         Raises:
             BadFileError: the file cannot be read.
@@ -112,41 +115,9 @@ class ObjectSource(Protocol):
         """Hash of what the source holds: equal for equal content, whatever the folder is called."""
 
 
-class BackgroundSource(Protocol):
-    """A numbered collection of backgrounds; as :class:`ObjectSource`."""
+class ObjectSource(PictureSource[Cutout], Protocol):
+    """A numbered collection of cutouts."""
 
-    @property
-    def name(self) -> str:
-        """Short printable name, e.g. ``"voc2012"`` or ``"builtin"``."""
 
-    @property
-    def licence(self) -> str:
-        """Licence of the pictures as far as it is known, else empty."""
-
-    @property
-    def labels(self) -> Sequence[str]:
-        """Name of every background, in index order."""
-
-    @property
-    def problems(self) -> Sequence[Problem]:
-        """What the listing found that cannot be used, such as a picture without a mask; empty when all is well."""
-
-    @property
-    def num_left_out(self) -> int:
-        """Items left out by rule, which are nothing wrong, such as COCO's crowds and tiny objects."""
-
-    def __len__(self) -> int:
-        """Number of backgrounds offered."""
-
-    def load(self, index: int) -> Background:
-        """Reads one background.
-
-        Raises:
-            BadFileError: the file cannot be used; the message says why.
-        """
-
-    def origin(self, index: int) -> Origin:
-        """Where one background comes from; as :meth:`ObjectSource.origin`."""
-
-    def fingerprint(self) -> str:
-        """Hash of what the source holds: equal for equal content, whatever the folder is called."""
+class BackgroundSource(PictureSource[Background], Protocol):
+    """A numbered collection of backgrounds."""

@@ -19,7 +19,6 @@ scene n + 2**40, n + 2 x 2**40, ... Scenes are those that ``vosdata synth`` with
 
 import hashlib
 import json
-import re
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -33,7 +32,7 @@ from shards.errors import SourceError
 from shards.index import IndexEntry
 from synth.bank import PictureBank
 from synth.compose import compose_scene
-from synth.config import SynthConfig, make_config
+from synth.config import SynthConfig, make_config, parse_counts
 from synth.estimate import estimate_areas
 from synth.presets import PresetName
 from synth.render import single_threaded_opencv
@@ -218,10 +217,10 @@ def _read_name(name: str) -> tuple[PresetName, list[tuple[str, str]]]:
 def _config(name: str, preset: PresetName, options: list[tuple[str, str]]) -> SynthConfig:
     values: dict[str, Any] = {"num_frames": _whole(name, options, "frames", 8, 1)}
     for text in _all(options, "objects_per_video"):
-        match = re.fullmatch(r"(\d+)(?:-(\d+))?", text)
-        if match is None:
-            raise ValueError(f"{name}: objects_per_video wants FEWEST-MOST, such as 1-5, got {text!r}")
-        values["objects_per_video"] = int(match[1]), int(match[2] or match[1])
+        try:
+            values["objects_per_video"] = parse_counts(text)
+        except ValueError as error:
+            raise ValueError(f"{name}: objects_per_video {error}") from None
     overrides = [f"{key}={value}" for key, value in options if key.startswith("scene.")]
     try:
         return make_config(values, overrides, preset)

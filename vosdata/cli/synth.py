@@ -246,10 +246,12 @@ def _check_device(device: str, engine: str, out: Path | None, kinds: list["Truth
 
 
 def _parse_range(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"(\d+)(?:-(\d+))?", text.strip())
-    if match is None:
-        raise typer.BadParameter(f"--objects-per-video wants FEWEST-MOST, such as 1-5, got {text!r}")
-    return int(match[1]), int(match[2] or match[1])
+    from synth.config import parse_counts
+
+    try:
+        return parse_counts(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"--objects-per-video {error}") from None
 
 
 def _parse_truth(text: str | None) -> list["TruthKind"]:
