@@ -31,6 +31,9 @@ from vosdata.streaming.snippet import GapUnit, ObjectsMode, SnippetRule, read_ga
 
 Pixels = TypeVar("Pixels", int, NDArray[np.int64])
 
+_LARGE_SIZE = (2**15, 2**15)
+"""Height and width at which every object that has a stored pixel is large enough."""
+
 
 def stored_area(num_pixels: int, rule: SnippetRule, height: Pixels, width: Pixels) -> Pixels:
     """Pixels that an object needs at stored size to have ``num_pixels`` at training size (rounded up)."""
@@ -235,14 +238,15 @@ def require_eligible(
         return records
     longest = int(shard_set.index.num_frames.max(initial=0))
     room = 1 + (rule.num_frames - 1) * rule.lowest_gap(frame_rate(shard_set, rule))
+    any_object = replace(rule, min_object_pixels=1, size=_LARGE_SIZE)
     if exclude and len(eligible_records(shard_set, rule)):
         why = "every sequence that could be drawn is excluded"
     elif longest < room:
         spread = "" if room == rule.num_frames else f" and spans {room} at its smallest gap"
         why = f"a snippet takes {rule.num_frames} frames{spread}, but its longest sequence has {longest}"
-    elif not len(eligible_records(shard_set, replace(rule, num_frames=1, min_object_pixels=1))):
+    elif not len(eligible_records(shard_set, replace(any_object, num_frames=1))):
         why = "no frame is annotated with an object"
-    elif not len(eligible_records(shard_set, replace(rule, min_object_pixels=1))):
+    elif not len(eligible_records(shard_set, any_object)):
         why = f"no annotated frame with an object has {room - 1} frames behind it, one of the snippet's annotated"
     else:
         height, width = rule.size
