@@ -31,8 +31,7 @@ _LEAST_PROBABILITY = 1e-7  # the first frame's output is the log of the given ma
 class AGAMEOutput(NamedTuple):
     """Segmentation of each snippet; channel 0 is background, channel 1 the target, further ones further targets.
 
-    The given frame stands apart from those that were predicted: a loss that leaves it out then costs no copies of all
-    frames, which on a CPU are a tenth of a training step.
+    The given frame stands apart from those that were predicted, so that a loss that leaves it out copies no frames.
     """
 
     given: Tensor
