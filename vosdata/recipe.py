@@ -294,16 +294,6 @@ class TrainRecipe(Section):
     lr_decay: Share
     """Factor on the learning rate after each epoch."""
 
-    warmup_steps: Annotated[int, Field(ge=0)] = 0
-    """Steps in which the learning rate rises evenly to what it would be without them."""
-
-    head_rate: PositiveFloat = 1.0
-    """Factor on the learning rate of everything but the backbone (paper: 1).
-
-    Training from random weights wants about 1/10: the backbone is batch-normalised and learns at rates that switch most
-    ReLUs of the heads off for good, which have hundreds of inputs that are never negative.
-    """
-
     weight_decay: Annotated[float, Field(ge=0)]
     """Adam's weight decay (L2, added to the gradient)."""
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +31,7 @@ from vosdata.checkpoint import (
 )
 from vosdata.models.agame import AGAME
 from vosdata.models.agame.compiled import compile_heads
-from vosdata.recipe import Recipe, TrainRecipe
+from vosdata.recipe import Recipe
 from vosdata.stream import SnippetStream
 from vosdata.training.beginning import first_weights, shared_state
 from vosdata.training.computing import computing_as
@@ -186,10 +186,7 @@ class Run:
         self.model = ranks.parallel(self.network, recipe.train.sync_batch_norm)
         self.parameters = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
         self.optimiser = torch.optim.Adam(  # fused: one pass over all parameters
-            _parameter_groups(self.network, recipe.train),
-            lr=recipe.train.learning_rate,
-            weight_decay=recipe.train.weight_decay,
-            fused=True,
+            self.parameters, lr=recipe.train.learning_rate, weight_decay=recipe.train.weight_decay, fused=True
         )
 
     def go_on_from(self, checkpoint: Checkpoint) -> None:
@@ -298,7 +295,7 @@ class Run:
         if self.augmentation is not None:
             batch = augment(batch, self.augmentation, self.recipe.train.seed, positions)
         for group in self.optimiser.param_groups:
-            group["lr"] = group["factor"] * self.schedule.learning_rate(self.step)
+            group["lr"] = self.schedule.learning_rate(self.step)
         self.optimiser.zero_grad(set_to_none=True)
         num_pixels = self.ranks.add_up(num_counted(batch, self.recipe.loss))
         size = len(batch) // self.recipe.train.accumulate
@@ -406,16 +403,6 @@ class Run:
         )
         save_checkpoint(checkpoint_path(self.out, self.step), checkpoint)
         remove_old_checkpoints(self.out, self.recipe.run.keep, self.history)
-
-
-def _parameter_groups(network: AGAME, recipe: TrainRecipe) -> list[dict[str, Any]]:
-    """What is trained, for an optimiser: the backbone and the heads, each with its factor on the learning rate."""
-
-    def trained(in_backbone: bool) -> list[nn.Parameter]:
-        named = network.named_parameters()
-        return [one for name, one in named if one.requires_grad and name.startswith("backbone.") == in_backbone]
-
-    return [{"params": trained(True), "factor": 1.0}, {"params": trained(False), "factor": recipe.head_rate}]
 
 
 def _without_end(stream: SnippetStream) -> Iterator[SnippetBatch]:

@@ -196,24 +196,6 @@ def test_learning_rate_and_place_follow_the_epochs(tiny: Path, data: list[Path],
     assert [line["learning_rate"] for line in lines] == pytest.approx([3e-3] * 3 + [1.5e-3] * 2 + [0.75e-3])
 
 
-def test_a_warm_up_raises_the_learning_rate_evenly_to_what_the_epochs_leave_of_it() -> None:
-    settings = ["train.learning_rate=1e-2", "train.lr_decay=0.5", "train.batch=4", "train.warmup_steps=4"]
-    schedule = Schedule(load_recipe("smoke", settings).train, epoch_size=20)
-    rates = [schedule.learning_rate(step) for step in range(1, 8)]
-    assert rates == pytest.approx([0.25e-2, 0.5e-2, 0.75e-2, 1e-2, 1e-2, 0.5e-2, 0.5e-2])
-
-
-def test_the_heads_learn_at_their_own_rate(tiny: Path, data: list[Path], tmp_path: Path) -> None:
-    """Adam's first step moves every weight that has a gradient by the learning rate."""
-    recipe = load_recipe(tiny, ["train.steps=1", "train.learning_rate=1e-3", "train.head_rate=0.1"])
-    run(recipe, data, tmp_path / "run")
-    before = AGAME(recipe.model.config(), seed=recipe.train.seed).state_dict()
-    after = load_checkpoint(list_checkpoints(tmp_path / "run")[0])
-    for name in after.optimiser:
-        moved = (after.model[name] - before[name]).abs().max().item()
-        assert moved == pytest.approx(1e-3 if name.startswith("backbone.") else 1e-4, rel=0.02), name
-
-
 def test_training_ends_with_its_epochs_or_its_steps() -> None:
     smoke = load_recipe("smoke", ["train.epochs=3", "train.batch=4", "train.steps=null"]).train
     assert Schedule(smoke, epoch_size=10).last_step == 8  # 30 snippets in batches of 4

@@ -39,6 +39,5 @@ class Schedule:
         return step * self.train.batch // self.epoch_size
 
     def learning_rate(self, step: int) -> float:
-        """Exponential decay by epoch (paper section 3.4): the same for all steps that begin in one, after warm-up."""
-        warmth = min(1.0, step / self.train.warmup_steps) if self.train.warmup_steps else 1.0
-        return warmth * self.train.learning_rate * self.train.lr_decay ** self.place(step)[0]
+        """Exponential decay by epoch: the same for all steps that begin in one epoch (paper section 3.4)."""
+        return self.train.learning_rate * self.train.lr_decay ** self.place(step)[0]
