@@ -14,11 +14,10 @@ repeated. Results go to benchmarks/results/agame_ablation.{json,md,svg}.
 import argparse
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from ablation_report import write_report
 from experiment import Contender, Exam, FirstMaskCopied, Trained, run_all, stage_folder
-from experiment_data import Pool, add_options, setting_of
+from experiment_data import Pool, add_options, facts_of, setting_of
 from nearest_neighbour import NearestNeighbour
 
 from vosdata.recipe import Recipe, load_recipe
@@ -60,11 +59,9 @@ def main() -> None:
     folder: Path = setting.work / "runs"
     results = run_all(trained, exams, folder, options.jobs, options.device)
     results += run_all(list(baselines(trained, folder)), exams, folder, options.jobs)
-    facts: dict[str, Any] = {
-        "scale": options.scale,
-        "recipes": [recipe.configuration() for recipe in trained[0].recipes],
+    facts = {
+        **facts_of(options, setting, trained[0].recipes),
         "changes": arms,
-        "synth": dict(setting.scale.synth),
     }
     write_report(options.out, results, exams, facts)
     print((options.out / "agame_ablation.md").read_text())

@@ -12,12 +12,11 @@ benchmarks/results/agame_baselines.{json,md,svg}.
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 from agame_ablation import FULL, NUM_BUILTIN, baselines
 from baselines_report import write_report
 from experiment import Exam, Trained, run_all
-from experiment_data import Pool, add_options, setting_of
+from experiment_data import Pool, add_options, facts_of, setting_of
 
 from synth.presets import PresetName
 
@@ -40,12 +39,9 @@ def main() -> None:
     folder: Path = setting.work / "runs"
     results = run_all(trained, exams, folder, options.jobs, options.device)
     results += run_all(list(baselines(trained, folder)), exams, folder, options.jobs)
-    facts: dict[str, Any] = {
-        "command": f"--scale {options.scale} --budget {options.budget:g} --seeds {options.seeds}",
-        "scale": options.scale,
-        "recipes": [recipe.configuration() for recipe in trained[0].recipes],
+    facts = {
+        **facts_of(options, setting, trained[0].recipes),
         "synthetic_videos": len(sets) * setting.scale.num_synthetic,
-        "synth": dict(setting.scale.synth),
     }
     write_report(options.out, results, exams, facts)
     print((options.out / "agame_baselines.md").read_text())

@@ -44,10 +44,7 @@ def _markdown(results: Sequence[dict[str, Any]], exams: Sequence[Exam], facts: d
     yield "# A-GAME beside baselines, on held-out synthetic videos"
     yield ""
     yield from facts_lines(results, facts)
-    yield (
-        f"Trained on {facts['synthetic_videos']} videos of the preset rich alone. "
-        f"`python benchmarks/agame_baselines.py {facts['command']}`"
-    )
+    yield f"Trained on {facts['synthetic_videos']} videos of the preset rich alone."
     told = facts["recipes"][-1]["model"]["appearance_output"]
     if told != "scores":
         yield f"The fusion module is told {told.replace('_', '-')} where the paper has scores (equation 8)."

@@ -303,6 +303,7 @@ class Pool:
 def add_options(parser: argparse.ArgumentParser, name: str, seeds: int, scale: str = "small") -> None:
     """Options that all experiments share, and defaults of some."""
     real = Path(__file__).resolve().parents[2] / "shared" / "real"
+    parser.set_defaults(name=name)
     parser.add_argument("--scale", choices=list(SCALES), default=scale)
     parser.add_argument("--budget", type=float, default=1.0, help="share of the scale's steps that each training takes")
     parser.add_argument("--seeds", type=int, default=seeds, help="runs of every arm")
@@ -329,3 +330,15 @@ def setting_of(options: argparse.Namespace) -> Setting:
         options.backgrounds,
         options.jobs,
     )
+
+
+def facts_of(options: argparse.Namespace, setting: Setting, recipes: Sequence[Recipe]) -> dict[str, Any]:
+    """What every report says of how its experiment was made, as JSON."""
+    weights = "" if setting.weights is None else f" --weights {setting.weights}"
+    return {
+        "command": f"python benchmarks/{options.name}.py --scale {options.scale} --budget {setting.budget:g} "
+        f"--seeds {options.seeds}{weights}",
+        "scale": options.scale,
+        "recipes": [recipe.configuration() for recipe in recipes],
+        "synth": dict(setting.scale.synth),
+    }

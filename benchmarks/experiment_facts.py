@@ -25,6 +25,7 @@ def facts_lines(results: Sequence[dict[str, Any]], facts: dict[str, Any]) -> Ite
         f"of {stages[0]['data']['size']}; {', then '.join(map(_stage, stages))}; "
         f"{num_seeds} seed{'s' if num_seeds > 1 else ''}."
     )
+    yield f"Made by `{facts['command']}`."
     if facts["synth"]:
         yield f"In SynthVOS, besides the preset: `{json.dumps(facts['synth'])}`."
 

@@ -11,11 +11,10 @@ Results go to benchmarks/results/synth_effect.{json,md,svg}.
 """
 
 import argparse
-from typing import Any
 
 from effect_report import write_report
 from experiment import Trained, run_all
-from experiment_data import Pool, add_options, setting_of
+from experiment_data import Pool, add_options, facts_of, setting_of
 
 
 def main() -> None:
@@ -35,13 +34,11 @@ def main() -> None:
     exam = setting.davis_exam()
     trained = [Trained(arm, seed, setting.recipes(sets, seed)) for seed in seeds for arm, sets in arms.items()]
     results = run_all(trained, [exam], setting.work / "runs", options.jobs, options.device)
-    facts: dict[str, Any] = {
-        "scale": options.scale,
-        "recipes": [recipe.configuration() for recipe in trained[0].recipes],
+    facts = {
+        **facts_of(options, setting, trained[0].recipes),
         "cutouts": len(pool.objects),
         "photographs": len(pool.backgrounds),
         "synthetic_videos": setting.scale.num_synthetic,
-        "synth": dict(setting.scale.synth),
     }
     write_report(options.out, results, exam, facts)
     print((options.out / "synth_effect.md").read_text())

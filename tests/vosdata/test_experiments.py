@@ -184,6 +184,7 @@ def fake(arm: str, seed: int, exams: dict[str, float]) -> dict[str, Any]:
 def facts(scale: str = "small", *overrides: str) -> dict[str, Any]:
     whole = load_recipe("smoke", overrides).configuration()
     return {
+        "command": f"python benchmarks/some.py --scale {scale}",
         "scale": scale,
         "recipes": [whole],
         "cutouts": 3,
@@ -231,7 +232,7 @@ def test_the_baselines_table_leads_by_seed_and_names_the_strongest(tmp_path: Pat
         for seed in range(1 if arm == "copy" else 3)
     ]
     exams = [Exam(name, tmp_path, "davis2017") for name in ("rich", "paper")]
-    write_report(tmp_path, results, exams, {**facts(), "command": "--seeds 3"})
+    write_report(tmp_path, results, exams, facts())
     rich, paper = (tmp_path / "agame_baselines.md").read_text().split("## paper")
     assert "| A-GAME | 0.610 ± 0.025 | 0.600 0.610 0.620 |  |" in rich
     assert "| Nearest neighbour, all levels | 0.510 ± 0.025 | 0.500 0.510 0.520 | +0.100 ± 0.000 |" in rich
@@ -239,7 +240,7 @@ def test_the_baselines_table_leads_by_seed_and_names_the_strongest(tmp_path: Pat
     assert "lies above that of the strongest baseline (nearest neighbour, all levels): +0.100" in rich
     assert "lies below that of the strongest baseline (nearest neighbour, untrained): -0.200" in paper
     assert "is told" not in rich
-    write_report(tmp_path, results, exams, {**facts("medium", "model.appearance_output=posteriors"), "command": ""})
+    write_report(tmp_path, results, exams, facts("medium", "model.appearance_output=posteriors"))
     assert "The fusion module is told posteriors where" in (tmp_path / "agame_baselines.md").read_text()
     assert "/somewhere" not in (tmp_path / "agame_baselines.json").read_text()
     assert (tmp_path / "agame_baselines.svg").read_text().count("<circle") == 2 * (3 * len(BASELINES) + 1)
@@ -257,6 +258,7 @@ def test_the_effect_table_compares_arms_seed_by_seed(tmp_path: Path) -> None:
     ]
     write_report(tmp_path, results, Exam("davis", tmp_path, "davis2016"), facts())
     text = (tmp_path / "synth_effect.md").read_text()
+    assert "Made by `python benchmarks/some.py --scale small`." in text
     assert "rich: J&F is higher than with real videos alone (+0.100 ± 0.000)" in text
     assert "paper: J&F is not told apart from that of real videos alone" in text
     assert "alone: J&F is lower than with real videos alone (-0.040 ± 0.025)" in text
