@@ -62,7 +62,9 @@ def _markdown(results: Sequence[dict[str, Any]], exam: Exam, facts: dict[str, An
     yield ""
     yield (
         f"Scores are fractions on those {exam.name} validation videos that are at hand; no arm was trained on them. "
-        "± is the 95 % interval of the mean over seeds (Student's t): how training varies, not how other videos would."
+        "± is the 95 % interval of the mean over seeds (Student's t): how training varies, not how other videos would. "
+        "All arms take the same number of steps, so those with half SynthVOS see half as many real snippets; none is "
+        "trained to its end."
     )
     yield ""
     for arm in arms[1:] if "real" in arms else []:
