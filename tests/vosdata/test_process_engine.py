@@ -296,7 +296,8 @@ def test_no_page_is_fresh_at_steady_state_and_memory_is_bounded(large_set: Path)
         ours, trainers = faults(pid) - before[0], faults(os.getpid()) - before[1]
         assert ours < 10 * 4 * 8
         assert trainers < 10 * 4 * 8
-        assert kilobytes(pid, "VmRSS") - kilobytes(pid, "RssShmem") < 150_000
+        # Its own memory; how many pages of shared libraries are mapped (RssFile, 75 MB here) is the kernel's choice.
+        assert kilobytes(pid, "RssAnon") < 100_000
 
 
 # Errors
