@@ -72,8 +72,8 @@ SCALES = {
         "smoke",
         # 240 cells for the appearance model. Of the 60 that 96x160 has, most hold object and background at once, and a
         # network learns to keep to the object's last place. Widths of 16 and more fill a CPU's vectors; 8 does not.
-        # In bfloat16, which CPUs that have it compute half as fast again: twelve runs take two cores three quarters of
-        # an hour.
+        # In bfloat16, which CPUs that have it compute half as fast again. A run took 6 to 8 minutes of one core of two:
+        # twelve of them are three quarters of an hour.
         (
             "data.size=192x320",
             "data.min_object_pixels=400",
