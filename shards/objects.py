@@ -1,16 +1,12 @@
 """What the index says about a record's objects: ids, and area and box of each in every frame."""
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shards.masks import MaskStats
 from shards.types import MAX_OBJECT_ID
-
-_WORD = 8
-"""Pixels that are looked at in one go, as one ``uint64``."""
 
 
 class ObjectTable:
@@ -70,26 +66,19 @@ class ObjectTable:
 
 
 def _runs(masks: Sequence[NDArray[np.uint8]]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint8]]:
-    """The horizontal runs of equal pixels that belong to objects: begins (counted over all masks), lengths, ids.
-
-    Runs begin at few pixels, so whole words without a begin are passed over first.
-    """
+    """The horizontal runs of equal pixels that belong to objects: begins (counted over all masks), lengths, ids."""
     height, width = masks[0].shape
     size = height * width
-    total = size * len(masks)
-    begins = np.zeros(-(-total // _WORD) * _WORD, np.bool_)
+    is_begin = np.empty(size, np.bool_)
+    begins, ids = [], []
     for number, mask in enumerate(masks):
-        flat, place = mask.reshape(-1), begins[number * size : (number + 1) * size]
-        np.not_equal(flat[1:], flat[:-1], out=place[1:])
-        place[::width] = True  # no run goes on in the next row
-    whole = begins.view(np.uint64)
-    words = np.flatnonzero(whole != 0)
-    inside = np.flatnonzero(whole[words].view(np.bool_))
-    starts = (words[inside >> 3] << 3) + (inside & 7)
-    ends = np.searchsorted(starts, np.arange(len(masks) + 1) * size).tolist()
-    values = np.empty(len(starts), np.uint8)
-    for number, (first, end) in enumerate(pairwise(ends)):
-        values[first:end] = masks[number].reshape(-1)[starts[first:end] - number * size]
-    lengths = np.diff(starts, append=total)
+        flat = mask.reshape(-1)
+        np.not_equal(flat[1:], flat[:-1], out=is_begin[1:])
+        is_begin[::width] = True  # no run goes on in the next row
+        found = np.flatnonzero(is_begin)
+        begins.append(found + number * size)
+        ids.append(flat[found])
+    starts, values = np.concatenate(begins), np.concatenate(ids)
+    lengths = np.diff(starts, append=size * len(masks))
     objects = np.flatnonzero(values - np.uint8(1) < MAX_OBJECT_ID)  # 0 wraps around to 255
     return starts[objects], lengths[objects], values[objects]

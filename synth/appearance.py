@@ -1,7 +1,9 @@
 """What is done to a picture once per scene, before it is warped: colours, focus, shadow. And the frames' light."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -26,12 +28,12 @@ SHADOW_LEVELS = 4
 """A shadow is made from a picture this many levels smaller: a quarter of the size; it is soft anyway."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Picture:
-    """Pixels to be warped, and where they are in the picture that they were made of."""
+    """Pixels to be warped, and where they are in the picture that they are made of."""
 
-    pixels: Image
-    """``uint8 (h, w, 4)``, premultiplied, or ``uint8 (h, w)``."""
+    make: Callable[[], Image]
+    """Makes the pixels."""
 
     scale: NDArray[np.float64]
     """``float64 (2,)``: pixels per pixel of the whole picture, along x and y, without padding."""
@@ -42,11 +44,20 @@ class Picture:
     reach: int = 0
     """How many of these may show something."""
 
+    @cached_property
+    def pixels(self) -> Image:
+        """``uint8 (h, w, 4)``, premultiplied, or ``uint8 (h, w)``; made when they are first asked for.
 
-def picture_of(pixels: Image, sprite: Sprite, pad: int = 0, reach: int = 0) -> Picture:
-    """A level of a sprite; ``pad`` and ``reach`` as :class:`Picture` has them."""
-    height, width = (side - 2 * pad for side in pixels.shape[:2])
-    return Picture(pixels, np.array([width / sprite.size[1], height / sprite.size[0]]), pad, reach)
+        That is when the scene is drawn, so that they lie in the processor's caches then and their memory is used again
+        for the next scene's.
+        """
+        return self.make()
+
+
+def picture_of(make: Callable[[], Image], level: Image, sprite: Sprite, pad: int = 0, reach: int = 0) -> Picture:
+    """What is made of a level of a sprite; ``pad`` and ``reach`` as :class:`Picture` has them."""
+    height, width = level.shape[:2]
+    return Picture(make, np.array([width / sprite.size[1], height / sprite.size[0]]), pad, reach)
 
 
 def colour_gains(item: SceneObject) -> NDArray[np.float64]:
@@ -95,11 +106,16 @@ def focus_for(sprite: Sprite, level: int, scale: float, sigma: float) -> Focus:
     return Focus(levels, wide * LEVEL_STEP**levels)
 
 
-def blurred(pixels: Image, sigma: float) -> tuple[Image, int]:
-    """A cutout out of focus, and the pixels that it has grown by on each side. It fades into transparency."""
-    pad = math.ceil(3 * sigma)
+def blur_pad(sigma: float) -> int:
+    """Pixels that a cutout out of focus grows by on each side."""
+    return math.ceil(3 * sigma)
+
+
+def blurred(pixels: Image, sigma: float) -> Image:
+    """A cutout out of focus, with :func:`blur_pad` more pixels on each side. It fades into transparency."""
+    pad = blur_pad(sigma)
     padded = cv2.copyMakeBorder(pixels, pad, pad, pad, pad, cv2.BORDER_CONSTANT, value=(0, 0, 0, 0))
-    return np.asarray(cv2.GaussianBlur(padded, (2 * pad + 1, 2 * pad + 1), sigma), np.uint8), pad
+    return np.asarray(cv2.GaussianBlur(padded, (2 * pad + 1, 2 * pad + 1), sigma), np.uint8)
 
 
 def blurred_backdrop(pixels: Image, sigma: float) -> Image:
@@ -110,13 +126,18 @@ def blurred_backdrop(pixels: Image, sigma: float) -> Image:
 
 def shadow_of(sprite: Sprite, level: int, shadow: Shadow) -> Picture:
     """What share of the light, in 255ths, a cutout's shadow lets through: ``uint8 (h, w)``, 255 far from it."""
-    alpha = cv2.extractChannel(sprite.level(level + SHADOW_LEVELS), 3)
-    sigma = max(0.5, shadow.softness * math.hypot(*alpha.shape))
+    small = sprite.level(level + SHADOW_LEVELS)
+    sigma = max(0.5, shadow.softness * math.hypot(*small.shape[:2]))
     pad = math.ceil(2.5 * sigma)
-    padded = cv2.copyMakeBorder(alpha, pad, pad, pad, pad, cv2.BORDER_CONSTANT, value=0)
-    soft = cv2.GaussianBlur(padded, (2 * pad + 1, 2 * pad + 1), sigma)
-    through = 255 - np.rint(np.arange(256) * shadow.strength)
-    return picture_of(np.asarray(cv2.LUT(soft, through.astype(np.uint8)), np.uint8), sprite, pad, reach=pad)
+
+    def make() -> Image:
+        alpha = cv2.extractChannel(small, 3)
+        padded = cv2.copyMakeBorder(alpha, pad, pad, pad, pad, cv2.BORDER_CONSTANT, value=0)
+        soft = cv2.GaussianBlur(padded, (2 * pad + 1, 2 * pad + 1), sigma)
+        through = 255 - np.rint(np.arange(256) * shadow.strength)
+        return np.asarray(cv2.LUT(soft, through.astype(np.uint8)), np.uint8)
+
+    return picture_of(make, small, sprite, pad, reach=pad)
 
 
 def light_gains(light: Light, moments: Moments) -> NDArray[np.uint8]:

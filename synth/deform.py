@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -32,6 +31,9 @@ Points = NDArray[np.float64]
 
 _TOLERANCE = 1e-7
 """Pixels by which a point may be off when the bend is undone."""
+
+SMALL_PRODUCT = 2**18
+"""Multiplications up to which a matrix product starts no threads in OpenBLAS: there is a process for every core."""
 
 _MAX_STEPS = 200
 """Steps to undo a bend; at a slope of 0.5, 30 are enough."""
@@ -131,8 +133,11 @@ class Lookup:
         """
         width, height = self.sizes[t].tolist()
         columns = self.columns[t, :, :, :width].reshape(-1, 2 * width)
-        # Not numpy's product, which starts threads for large boxes: there is a process for every core already.
-        places: NDArray[np.float32] = cv2.gemm(self.rows[t, :height], columns, 1.0, None, 0.0)
+        places = np.empty((height, 2 * width), np.float32)
+        num_rows = max(1, SMALL_PRODUCT // max(1, columns.size))
+        for y in range(0, height, num_rows):
+            rows = self.rows[t, y : min(y + num_rows, height)]
+            np.matmul(rows, columns, out=places[y : y + num_rows])
         return places[:, :width], places[:, width:]
 
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import TypeAlias
 
 import cv2
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from synth.affine import Floats, camera_maps, compose, invert, move, similarity
 from synth.appearance import (
     Picture,
+    blur_pad,
     blurred,
     blurred_backdrop,
     brightness_gains,
@@ -34,7 +36,7 @@ Size: TypeAlias = tuple[int, int]
 """Height and width of the frame in pixels."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Warp:
     """A picture and where it goes in each of T frames."""
 
@@ -50,8 +52,18 @@ class Warp:
     to_wide: Maps
     """``float64 (T, 2, 3)``: its pixels to those of the wide boxes, integers at pixel centres; without the bend."""
 
-    lookup: Lookup | None = None
-    """Where the pixels of the wide boxes look a bent picture up."""
+    to_sprite: Maps
+    """``float64 (T, 2, 3)``: the frame's pixels to those of the sprite that the picture was made of; without the bend.
+    """
+
+    bend: Bend | None = None
+    """What bends it."""
+
+    @cached_property
+    def _lookup(self) -> Lookup:
+        """Where the pixels of the wide boxes look a bent picture up."""
+        assert self.bend is not None
+        return self.bend.lookup(self.to_sprite, np.array(self.wide), self.picture.scale, self.picture.pad)
 
     def draw(self, t: int, memory: Image) -> Image:
         """Warps the picture into its wide box.
@@ -67,11 +79,10 @@ class Warp:
         pixels = self.picture.pixels
         shape = (y1 - y0, x1 - x0, *pixels.shape[2:])
         out = memory[: math.prod(shape)].reshape(shape)
-        if self.lookup is None:
+        if self.bend is None:
             cv2.warpAffine(pixels, self.to_wide[t], shape[1::-1], out, cv2.INTER_LINEAR)
         else:
-            # Copied first: looking up here and there in memory that is not at hand takes longer than a run through it.
-            cv2.remap(pixels.copy(), *self.lookup.at(t), cv2.INTER_LINEAR, out)
+            cv2.remap(pixels, *self._lookup.at(t), cv2.INTER_LINEAR, out)
         return out
 
     def draw_soft(self, t: int) -> Image:
@@ -126,8 +137,8 @@ class Layer:
 class Backdrop:
     """The background and where it goes."""
 
-    pixels: Image
-    """``uint8 (h, w, 4)``."""
+    picture: Picture
+    """What is warped: ``uint8 (h, w, 4)``."""
 
     wide: tuple[Box, ...]
     """T boxes that it is warped into: the frame, and what the smear takes away."""
@@ -210,23 +221,25 @@ def _place_backdrops(stage: _Stage, sprites: Sequence[Sprite]) -> list[Backdrop]
     steps = smear_steps(ways)
     wide = np.array([0, 0, *stage.size[::-1]]) + _around(smear_margin(steps))
     drawn = [_sharp_or_blurred(scene, sprite, stage) for scene, sprite in zip(stage.scenes, sprites, strict=True)]
-    scales = np.array([picture_of(pixels, sprite).scale for pixels, sprite in zip(drawn, sprites, strict=True)])
+    scales = np.array([picture.scale for picture in drawn])
     to_wide = _into(wide, _picture_maps(to_frame, scales[:, None], np.zeros((1, 1), np.int64)))
     return [
-        Backdrop(pixels, _box_tuples(wide[n]), to_wide[n], to_frame[n], ways[n], list_smears(steps[:, n]))
-        for n, pixels in enumerate(drawn)
+        Backdrop(picture, _box_tuples(wide[n]), to_wide[n], to_frame[n], ways[n], list_smears(steps[:, n]))
+        for n, picture in enumerate(drawn)
     ]
 
 
-def _sharp_or_blurred(scene: Scene, sprite: Sprite, stage: _Stage) -> Image:
-    """Pixels of a background, as large as they have to be."""
+def _sharp_or_blurred(scene: Scene, sprite: Sprite, stage: _Stage) -> Picture:
+    """A background, as large as it has to be."""
     item = scene.background
     scale = _scale(item.size, scene, sprite, stage.size)
     level = level_for(scale)
     if item.defocus == 0:
-        return sprite.level(level)
+        sharp = sprite.level(level)
+        return picture_of(lambda: sharp, sharp, sprite)
     focus = focus_for(sprite, level, scale, item.defocus * stage.diagonal)
-    return blurred_backdrop(sprite.level(level + focus.levels), focus.sigma)
+    small = sprite.level(level + focus.levels)
+    return picture_of(partial(blurred_backdrop, small, focus.sigma), small, sprite)
 
 
 def _place_objects(stage: _Stage, sprites: Sequence[Sprite]) -> list[Layer]:
@@ -311,15 +324,16 @@ def _draw(
     """
     scale = _scale(max(item.size), scene, sprite, stage.size)
     level = level_for(scale)
-    sharp = sprite.framed(level)
+    sharp, framed = sprite.level(level), sprite.framed(level)
     sharp_edge = np.zeros_like(margin)
-    picture, outline, shadow = picture_of(tinted(sharp, item), sprite, FRAME), None, None
+    picture, outline, shadow = picture_of(lambda: tinted(framed, item), sharp, sprite, FRAME), None, None
     bend = Bend(item.waves, stage.moments, sprite.size) if bends(item.waves) else None
     if item.defocus > 0:
         focus = focus_for(sprite, level, scale, item.defocus * stage.diagonal)
-        pixels, pad = blurred(tinted(sprite.level(level + focus.levels), item), focus.sigma)
-        picture = picture_of(pixels, sprite, pad, reach=pad)
-        outline = _Drawing(picture_of(cv2.extractChannel(sharp, 3), sprite, FRAME), sprite, to_frame, sharp_edge, bend)
+        small, pad = sprite.level(level + focus.levels), blur_pad(focus.sigma)
+        picture = picture_of(lambda: blurred(tinted(small, item), focus.sigma), small, sprite, pad, reach=pad)
+        edge = picture_of(lambda: cv2.extractChannel(framed, 3), sharp, sprite, FRAME)
+        outline = _Drawing(edge, sprite, to_frame, sharp_edge, bend)
     if scene.shadow.strength:  # that of its rigid shape
         moved = to_frame.copy()
         moved[..., 2] += diagonals[:, None] * np.array([scene.shadow.x, scene.shadow.y])
@@ -347,12 +361,10 @@ def _place(drawings: Sequence[_Drawing], size: Size) -> list[Warp]:
     wide = boxes + smeared
     to_wide = _into(wide, _picture_maps(maps, scales[:, None], pads[:, None]))
     back = _one_by_one(invert(np.moveaxis(maps, (-2, -1), (0, 1))))
-    warps = []
-    for number, drawn in enumerate(drawings):
-        picture, into, bend = drawn.picture, wide[number], drawn.bend
-        lookup = None if bend is None else bend.lookup(back[number], into, picture.scale, picture.pad)
-        warps.append(Warp(picture, _box_tuples(boxes[number]), _box_tuples(into), to_wide[number], lookup))
-    return warps
+    return [
+        Warp(drawn.picture, _box_tuples(boxes[n]), _box_tuples(wide[n]), to_wide[n], back[n], drawn.bend)
+        for n, drawn in enumerate(drawings)
+    ]
 
 
 def _scale(largest: float, scene: Scene, sprite: Sprite, size: Size) -> float:

@@ -199,7 +199,7 @@ class Renderer:
         x0, y0, x1, y1 = backdrop.wide[t]
         smear = backdrop.smears[t]
         cv2.warpAffine(
-            backdrop.pixels,
+            backdrop.picture.pixels,
             backdrop.to_wide[t],
             (x1 - x0, y1 - y0),
             dst=self._memory((y1 - y0, x1 - x0, 4)) if smear else self._canvas,
