@@ -1,5 +1,6 @@
 """Workers and trainings keep the memory that they free; each in a process of its own, whose heap is still small."""
 
+import os
 import platform
 import subprocess
 import sys
@@ -29,7 +30,8 @@ ALL_PAGES = 64 * 2**20 // 4096
 
 
 def counts(code: str) -> list[int]:
-    run = subprocess.run([sys.executable, "-c", COUNT + code], capture_output=True, text=True, check=True)
+    usual = {name: value for name, value in os.environ.items() if name != "GLIBC_TUNABLES"}  # large pages count as one
+    run = subprocess.run([sys.executable, "-c", COUNT + code], capture_output=True, text=True, check=True, env=usual)
     return [int(count) for count in run.stdout.split()]
 
 
