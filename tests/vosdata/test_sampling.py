@@ -223,8 +223,8 @@ def test_a_record_without_an_eligible_frame_cannot_be_drawn(tiny_sets: dict[str,
     ("rule", "why"),
     [
         (SnippetRule(11, (24, 40)), "its longest sequence has 10"),
-        (SnippetRule(4, (24, 40), min_object_pixels=49), "no object has 49 pixels at 24x40"),
-        (SnippetRule(4, (1, 1), min_object_pixels=1), "no object has 1 pixels at 1x1"),
+        (SnippetRule(4, (24, 40), min_object_pixels=49), "no object has an area of 49 px at 24x40"),
+        (SnippetRule(4, (1, 1), min_object_pixels=1), "no object has an area of 1 px at 1x1"),
     ],
 )
 def test_a_set_with_nothing_to_draw_is_named_with_the_reason(alpha: ShardSet, rule: SnippetRule, why: str) -> None:

@@ -250,7 +250,7 @@ def require_eligible(
         why = f"no annotated frame with an object has {room - 1} frames behind it, one of the snippet's annotated"
     else:
         height, width = rule.size
-        why = f"no object has {rule.min_object_pixels} pixels at {height}x{width} where a snippet could start"
+        why = f"no object has an area of {rule.min_object_pixels} px at {height}x{width} where a snippet could start"
     raise ShardError(
         f"{shard_set.path}: {shard_set.name} has no eligible snippet: {why}. "
         "Leave the set out, or ask for shorter snippets or smaller objects (snippet, gap, min_object_pixels)."
