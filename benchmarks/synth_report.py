@@ -18,19 +18,21 @@ LABELS = {
 
 
 def update_report(out: Path, found: dict[str, Any]) -> None:
-    """Writes ``synth_speed.json``, ``.md`` and ``.svg``, keeping what ``found`` has nothing of."""
+    """Writes ``synth_speed.json``, ``.md`` and ``.svg``, keeping other processors' results and parts not in ``found``."""
     out.mkdir(parents=True, exist_ok=True)
     path = out / "synth_speed.json"
-    known = json.loads(path.read_text()) if path.exists() else {}
+    known: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     facts = {"machine": found.pop("machine"), "sources": found.pop("sources")}
+    parts = known.setdefault(facts["machine"]["cpu"], {})
     if "cases" in found:
-        known |= {"table": {**facts, **found}}
+        parts["table"] = {**facts, **found}
     else:
-        known |= {"full": {**facts, **found["full"]}}
+        parts["full"] = {**facts, **found["full"]}
     path.write_text(json.dumps(known, indent=1) + "\n")
     (out / "synth_speed.md").write_text("\n".join(_markdown(known)) + "\n")
-    if "table" in known:
-        (out / "synth_speed.svg").write_text(_plot(known["table"]))
+    tables = [one["table"] for one in known.values() if "table" in one]
+    if tables:
+        (out / "synth_speed.svg").write_text(_plot(tables))
 
 
 def share(case: dict[str, Any], name: str, other: str) -> float:
@@ -41,10 +43,13 @@ def share(case: dict[str, Any], name: str, other: str) -> float:
 
 def _markdown(known: dict[str, Any]) -> Iterator[str]:
     yield "# Making SynthVOS"
-    if "table" in known:
-        yield from _table(known["table"])
-    if "full" in known:
-        yield from _full(known["full"])
+    for cpu, parts in known.items():
+        yield ""
+        yield f"## {cpu}"
+        if "table" in parts:
+            yield from _table(parts["table"])
+        if "full" in parts:
+            yield from _full(parts["full"])
 
 
 def _where(part: dict[str, Any]) -> Iterator[str]:
@@ -81,7 +86,7 @@ def _table(part: dict[str, Any]) -> Iterator[str]:
 
 def _full(part: dict[str, Any]) -> Iterator[str]:
     yield ""
-    yield f"## {part['videos']:,} videos, `rich`, 8 frames of 240x432, {part['workers']} processes"
+    yield f"### {part['videos']:,} videos, `rich`, 8 frames of 240x432, {part['workers']} processes"
     yield ""
     yield from _where(part)
     yield "| what | measured |"
@@ -93,19 +98,20 @@ def _full(part: dict[str, Any]) -> Iterator[str]:
     yield f"| `vosdata verify`: clean | {part['verify_seconds']:.1f} s |"
 
 
-def _plot(part: dict[str, Any]) -> str:
+def _plot(tables: list[dict[str, Any]]) -> str:
     panels = []
-    for case in part["cases"]:
-        bars = [
-            Bar(
-                LABELS[name],
-                share(case, name, "encode"),
-                f"{median(case['videos_per_second'][name]):,.1f} videos/s",
-                name == "ours",
-            )
-            for name in ("ours", "paste", "pillow")
-        ]
-        panels.append(Panel(case["case"], bars))
-    facts = part["machine"]
-    note = f"{facts['cores']} cores ({facts['cpu']}); dashed: encoding the same frames and masks alone"
+    for part in tables:
+        for case in part["cases"]:
+            bars = [
+                Bar(
+                    LABELS[name],
+                    share(case, name, "encode"),
+                    f"{median(case['videos_per_second'][name]):,.1f} videos/s",
+                    name == "ours",
+                )
+                for name in ("ours", "paste", "pillow")
+            ]
+            panels.append(Panel(f"{case['case']}; {part['machine']['cpu']}", bars))
+    cores = {str(part["machine"]["cores"]) for part in tables}
+    note = f"{' and '.join(sorted(cores))} cores; dashed: encoding the same frames and masks alone"
     return svg("Videos per second against what encoding allows", panels, note)

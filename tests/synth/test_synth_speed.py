@@ -71,12 +71,16 @@ def test_ratios_are_taken_round_by_round(tmp_path: Path) -> None:
     case = {"case": "paper", "videos_per_second": rates | {"paste": [10.0, 1.0, 0.1], "pillow": [4.0, 0.4, 0.01]}}
     assert share(case, "ours", "encode") == pytest.approx(0.4)
     assert share(case, "ours", "floor") == pytest.approx(0.5)
-    facts = {"date": "", "cpu": "", "cores": 2, "virtual_machine": False, "python": "", "command": ""}
+    facts = {"date": "", "cpu": "Slow One", "cores": 2, "virtual_machine": False, "python": "", "command": ""}
     table = {"machine": facts, "sources": [["builtin"], ["builtin"]], "cases": [case], "start": 1.0}
     update_report(tmp_path, dict(table))
     full = {"videos": 10, "workers": 2, "seconds": 5.0, "bytes": 10**9, "peak_memory_bytes": 2**30}
     update_report(tmp_path, {"machine": facts, "sources": [[], []], "full": {**full, "verify_seconds": 1.0}})
+    other = {**case["videos_per_second"], "ours": [30.0, 3.0, 0.3]}
+    machine = {**facts, "cpu": "Fast One"}
+    update_report(tmp_path, {**table, "machine": machine, "cases": [{**case, "videos_per_second": other}]})
     text = (tmp_path / "synth_speed.md").read_text()
+    assert text.index("## Slow One") < text.index("5.0 s, 2.0") < text.index("## Fast One") < text.index("| 0.30 |")
     assert "| paper | 0.40 | 0.50 | 4.0x | 10.0x |" in text
     assert "5.0 s, 2.0 videos/s" in text
     assert (tmp_path / "synth_speed.svg").read_text().startswith("<svg")
