@@ -51,30 +51,41 @@ class Bend:
             picture_size: height and width of the cutout's picture in pixels.
         """
         diagonal = math.hypot(*picture_size)
-        self._centre = np.array([picture_size[1] / 2, picture_size[0] / 2])
-        self._frequency = np.array([(wave.frequency_x, wave.frequency_y) for wave in waves]) / diagonal  # (K, 2)
+        frequency = np.array([(wave.frequency_x, wave.frequency_y) for wave in waves]) / diagonal  # (K, 2)
         self._amplitude = np.array([(wave.amplitude_x, wave.amplitude_y) for wave in waves]) * diagonal  # (K, 2)
-        self._phase = np.stack([moments.values(wave.phase) for wave in waves])  # (K, T)
-        self._turns = 2 * math.pi * self._frequency
-        self._start = 2 * math.pi * self._phase - (self._turns @ self._centre)[:, None]
+        phase = np.stack([moments.values(wave.phase) for wave in waves])  # (K, T)
+        centre = np.array([picture_size[1] / 2, picture_size[0] / 2])
+        self._turns = 2 * math.pi * frequency
+        self._start = 2 * math.pi * phase - (self._turns @ centre)[:, None]
         self.reach: NDArray[np.float64] = np.abs(self._amplitude).sum(axis=0)
         """``float64 (2,)``: largest displacement along x and y, in pixels of the picture."""
 
     def forward(self, points: Points, t: int) -> Points:
         """Where in the picture to look for points u: s."""
-        cycles = (points - self._centre) @ self._frequency.T + self._phase[:, t]
-        shown: Points = points + np.sin(2 * math.pi * cycles) @ self._amplitude
+        shown: Points = points + self._displacement(points.T.copy(), t).T
         return shown
 
     def backward(self, points: Points, t: int) -> Points:
         """The points u that show points s of the picture: u = s - d(u), by iteration."""
-        at = points
+        shown: NDArray[np.float64] = points.T.copy()
+        at = shown
         for _ in range(_MAX_STEPS):
-            error = self.forward(at, t) - points
-            at = at - error
-            if np.abs(error).max(initial=0.0) < _TOLERANCE:
+            before = at
+            at = shown - self._displacement(at, t)
+            if np.abs(at - before).max(initial=0.0) < _TOLERANCE:
                 break
-        return at
+        return at.T
+
+    def _displacement(self, points: NDArray[np.float64], t: int) -> NDArray[np.float64]:
+        """Displacements d(u) of points u: both ``float64 (2, P)``, x and y."""
+        x, y = points
+        moved = np.zeros_like(points)
+        for (along, down), start, amplitude in zip(self._turns, self._start[:, t], self._amplitude, strict=True):
+            angle = along * x
+            angle += down * y
+            angle += start
+            moved += amplitude[:, None] * np.sin(angle, out=angle)
+        return moved
 
     def lookup(self, to_picture: Maps, boxes: NDArray[np.int64], scale: NDArray[np.float64], pad: int) -> "Lookup":
         """Where the pixels of a box in each of the T frames look the picture up.
@@ -87,7 +98,7 @@ class Bend:
         """
         sizes = np.maximum(boxes[:, 2:] - boxes[:, :2], 0)
         width, height = sizes.max(axis=0).tolist()
-        waves = len(self._frequency)
+        waves = len(self._turns)
         # Functions of x and of y for all frames at once, as long as the longest box.
         across = boxes[:, :1] + (np.arange(width) + 0.5)  # (T, width)
         down = boxes[:, 1:2] + (np.arange(height) + 0.5)

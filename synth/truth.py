@@ -76,6 +76,9 @@ TRUTH_NOTE = (
 _MIDDLE = 2**15
 _FARTHEST = 2**15 - 1
 
+_ROUNDING = 1e-6
+"""Pixels by which computed places may be off, and more."""
+
 Flow: TypeAlias = NDArray[np.float32]
 """``float32 (H, W, 2)``: x and y in pixels, NaN where it is not known."""
 
@@ -165,7 +168,7 @@ def flow_between(scene: Scene, video: RenderedVideo, t: int, other: int) -> NDAr
         ``float64 (H, W, 2)``: x and y in pixels, of the object that owns the pixel in the mask, else of the background.
     """
     mask = video.masks[t]
-    flow = _affine_flow(_between(video.background_maps, t, other), *np.indices(mask.shape))
+    flow = _affine_flow(_between(video.background_maps, t, other), *np.ogrid[: mask.shape[0], : mask.shape[1]])
     for item, sprite, maps in zip(scene.objects, video.sprites, video.object_maps, strict=True):
         rows, columns = np.nonzero(mask == item.id)
         if bends(item.waves):
@@ -187,18 +190,22 @@ def _between(maps: Maps, t: int, other: int) -> Maps:
 
 
 def _affine_flow(step: Maps, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Flow of pixels that an affine map moves: ``float64 (..., 2)``."""
+    """Flow of pixels that an affine map moves: ``float64 (..., 2)``; rows and columns are broadcast."""
     x, y = columns + 0.5, rows + 0.5
-    moved = [step[axis, 0] * x + step[axis, 1] * y + step[axis, 2] for axis in (0, 1)]
-    return np.stack([moved[0] - x, moved[1] - y], axis=-1)
+    flow = np.empty((*np.broadcast_shapes(x.shape, y.shape), 2))
+    for axis, place in enumerate((x, y)):
+        np.subtract(step[axis, 0] * x + step[axis, 1] * y + step[axis, 2], place, out=flow[..., axis])
+    return flow
 
 
 def encode_flow(flow: NDArray[np.floating[Any]], steps: int) -> bytes:
     """Flow ``(H, W, 2)`` in pixels as 16-bit PNG; ``steps`` per pixel. What is out of range or NaN is stored as 0."""
-    values = np.rint(np.moveaxis(flow, -1, 0) * steps)
-    known = (np.abs(values) <= _FARTHEST).all(axis=0)
-    stored = np.where(known, values + _MIDDLE, 0).astype(np.uint16)
-    return _encode_png(stored.reshape(-1, flow.shape[1]), ())
+    values = np.ascontiguousarray(np.moveaxis(flow, -1, 0)) * steps
+    np.rint(values, out=values)
+    known = (np.abs(values[0]) <= _FARTHEST) & (np.abs(values[1]) <= _FARTHEST)
+    values += _MIDDLE
+    values[:, ~known] = 0
+    return _encode_png(values.astype(np.uint16).reshape(-1, flow.shape[1]), ())
 
 
 def decode_flow(data: bytes | memoryview, steps: int) -> Flow:
@@ -272,12 +279,24 @@ def _in_frame(item: SceneObject, sprite: Sprite, maps: Maps, size: tuple[int, ..
     """Share of a cutout's solid pixels whose centres lie inside the frame: ``float64 (T,)``."""
     rows, columns = np.nonzero(sprite.pixels[..., 3] >= SOLID)
     centres: NDArray[np.float64] = np.stack([columns, rows], axis=1).astype(np.float64) + 0.5
-    bend = _bend(item, sprite, len(maps))
-    shares = np.empty(len(maps))
+    bend, end = _bend(item, sprite, len(maps)), np.array(size[::-1])
+    shares = np.ones(len(maps))
     for t, at in enumerate(maps):
-        x, y = apply(at, bend.backward(centres, t)).T
-        shares[t] = ((x >= 0) & (y >= 0) & (x < size[1]) & (y < size[0])).mean()
+        spare = np.abs(at[:, :2]) @ bend.reach + _ROUNDING  # bends move nothing farther on screen
+        if _inside(apply(at, sprite.hull), end, spare).all():
+            continue
+        rigid = apply(at, centres)
+        surely, perhaps = _inside(rigid, end, spare), _inside(rigid, end, -spare)
+        bent = apply(at, bend.backward(centres[perhaps & ~surely], t))
+        shares[t] = (np.count_nonzero(surely) + np.count_nonzero(_inside(bent, end, np.zeros(2)))) / len(centres)
     return shares
+
+
+def _inside(points: NDArray[np.float64], end: NDArray[np.int64], spare: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which points ``(P, 2)`` lie inside the frame and at least ``spare`` from its borders: ``bool (P,)``."""
+    x, y = points.T
+    inside: NDArray[np.bool_] = (x >= spare[0]) & (x < end[0] - spare[0]) & (y >= spare[1]) & (y < end[1] - spare[1])
+    return inside
 
 
 def _blur(scene: Scene, video: RenderedVideo) -> dict[str, Any]:

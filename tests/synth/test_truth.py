@@ -188,6 +188,22 @@ def placed(scene: Scene, item: SceneObject | None, time: float, points: NDArray[
     return forth[:2, :2] @ at + forth[:2, 2:]
 
 
+@laws
+@given(scene_numbers)
+def test_the_share_in_the_frame_is_that_of_the_solid_pixels(which: tuple[PresetName, int]) -> None:
+    """Every one bent and moved by itself; those within a hundred-thousandth of a pixel of a border may lie on either
+    side."""
+    scene, video = rendered(which)
+    shares = make_truth(["visibility"], scene, video).values["in_frame"]
+    for number, item in enumerate(scene.objects):
+        rows, columns = np.nonzero(video.sprites[number].pixels[..., 3] >= 128)
+        for t, time in enumerate(np.linspace(0, 1, FRAMES)):
+            x, y = placed(scene, item, time, np.stack([columns, rows]) + 0.5)
+            beside = np.minimum.reduce([x, SIZE[1] - x, y, SIZE[0] - y])  # from the nearest border, inside or out
+            low, high = (beside > 1e-5).mean(), (beside > -1e-5).mean()
+            assert low - 1e-12 <= shares[number][t] <= high + 1e-12
+
+
 def pixels_of(mask: NDArray[np.uint8], item: SceneObject | None) -> tuple[Any, Any, NDArray[np.float64]]:
     """Rows, columns and centres ``(2, P)`` of what an object, or the background, owns."""
     rows, columns = np.nonzero(mask == (0 if item is None else item.id))
