@@ -32,7 +32,7 @@ Points = NDArray[np.float64]
 _TOLERANCE = 1e-7
 """Pixels by which a point may be off when the bend is undone."""
 
-SMALL_PRODUCT = 2**18
+_SMALL_PRODUCT = 2**18
 """Multiplications up to which a matrix product starts no threads in OpenBLAS: there is a process for every core."""
 
 _MAX_STEPS = 200
@@ -145,7 +145,7 @@ class Lookup:
         width, height = self.sizes[t].tolist()
         columns = self.columns[t, :, :, :width].reshape(-1, 2 * width)
         places = np.empty((height, 2 * width), np.float32)
-        num_rows = max(1, SMALL_PRODUCT // max(1, columns.size))
+        num_rows = max(1, _SMALL_PRODUCT // max(1, columns.size))
         for y in range(0, height, num_rows):
             rows = self.rows[t, y : min(y + num_rows, height)]
             np.matmul(rows, columns, out=places[y : y + num_rows])
