@@ -1,6 +1,7 @@
 """Fixtures that every room's tests share: where real data and golden numbers lie, and tiny videos made at run time."""
 
 import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,10 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 # The networks of tests are so small that a second thread costs more than it does, and tests run beside each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Shells start what runs in the background deaf to Ctrl-C, and children inherit that; tests interrupt theirs.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A law holds however busy the machine is.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
