@@ -18,7 +18,7 @@ LABELS = {
 
 
 def update_report(out: Path, found: dict[str, Any]) -> None:
-    """Writes ``synth_speed.json``, ``.md`` and ``.svg``, keeping other processors' and parts not in ``found``."""
+    """Writes ``synth_speed.json``, ``.md`` and ``.svg``; what they have of other processors and cases stays."""
     out.mkdir(parents=True, exist_ok=True)
     path = out / "synth_speed.json"
     known: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}

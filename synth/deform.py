@@ -32,11 +32,11 @@ Points = NDArray[np.float64]
 _TOLERANCE = 1e-7
 """Pixels by which a point may be off when the bend is undone."""
 
-_SMALL_PRODUCT = 2**18
-"""Multiplications up to which a matrix product starts no threads in OpenBLAS: there is a process for every core."""
-
 _MAX_STEPS = 200
 """Steps to undo a bend; at a slope of 0.5, 30 are enough."""
+
+_SMALL_PRODUCT = 2**18
+"""Multiplications up to which a matrix product starts no threads in OpenBLAS: there is a process for every core."""
 
 
 class Bend:
@@ -143,12 +143,11 @@ class Lookup:
             Two times ``float32 (h, w)``: x and y in pixels of the level, whose centres are integers.
         """
         width, height = self.sizes[t].tolist()
-        columns = self.columns[t, :, :, :width].reshape(-1, 2 * width)
+        rows, columns = self.rows[t, :height], self.columns[t, :, :, :width].reshape(-1, 2 * width)
         places = np.empty((height, 2 * width), np.float32)
-        num_rows = max(1, _SMALL_PRODUCT // max(1, columns.size))
-        for y in range(0, height, num_rows):
-            rows = self.rows[t, y : min(y + num_rows, height)]
-            np.matmul(rows, columns, out=places[y : y + num_rows])
+        at_once = max(1, _SMALL_PRODUCT // max(1, columns.size))
+        for y in range(0, height, at_once):
+            np.matmul(rows[y : y + at_once], columns, out=places[y : y + at_once])
         return places[:, :width], places[:, width:]
 
 
