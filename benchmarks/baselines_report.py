@@ -44,7 +44,8 @@ def _markdown(results: Sequence[dict[str, Any]], exams: Sequence[Exam], facts: d
     yield "# A-GAME beside baselines, on held-out synthetic videos"
     yield ""
     yield from facts_lines(results, facts)
-    yield f"Trained on {facts['synthetic_videos']} videos of the preset rich alone."
+    shares = " and ".join(f"{100 * share:g} % {preset}" for preset, share in facts["presets"].items())
+    yield f"Trained on {facts['synthetic_videos']} SynthVOS videos alone: {shares}."
     told = facts["recipes"][-1]["model"]["appearance_output"]
     if told != "scores":
         yield f"The fusion module is told {told.replace('_', '-')} where the paper has scores (equation 8)."

@@ -58,6 +58,9 @@ class Scale:
 
 _TINY = ("data.size=48x80", "data.min_object_pixels=10", "train.batch=2", "run.threads=1")
 _OFTEN = ("run.checkpoint_every=250", "run.keep=1", "run.log_every=25")
+_SMALLER = ("data.size=192x320", "data.min_object_pixels=400")
+_PAIRS = ("data.frames=2", "data.gap=[1, 5]")
+_FOURS = ("data.frames=4", "data.gap=[1, 2]")
 _LARGE_OBJECTS = {"objects_per_video": (1, 3), "scene": {"area": (0.06, 0.35)}}  # for few cells
 SCALES = {
     "quick": Scale(
@@ -75,8 +78,7 @@ SCALES = {
         # In bfloat16, which CPUs that have it compute half as fast again. A run took 6 to 8 minutes of one core of two:
         # twelve of them are three quarters of an hour.
         (
-            "data.size=192x320",
-            "data.min_object_pixels=400",
+            *_SMALLER,
             "model.backbone_width=16",
             "model.appearance_channels=16",
             "model.score_scale=0.05",
@@ -87,7 +89,7 @@ SCALES = {
         # Pairs of frames first: from scratch, more is learned from more snippets than from longer ones. They lie far
         # apart, so that the object's place does not tell what its looks have to.
         (
-            Stage(("data.frames=2", "data.gap=[1, 5]", "train.batch=4", "train.learning_rate=1.0e-3"), 1600, 0.3),
+            Stage((*_PAIRS, "train.batch=4", "train.learning_rate=1.0e-3"), 1600, 0.3),
             Stage(("data.frames=6", "train.batch=2", "train.learning_rate=7.0e-4"), 560),
         ),
         epoch_size=400,
@@ -99,10 +101,10 @@ SCALES = {
         "smoke",
         # As small, with twice the width in bfloat16, which CPUs with AVX512-BF16 compute faster; with up to three
         # objects of a snippet as targets, which teaches more for little more work; with log-posteriors instead of
-        # scores, which train faster. A run takes half an hour of one core.
+        # scores, which train faster. At last larger frames, as in the paper. A run takes an hour of one core.
         (
-            "data.size=192x320",
-            "data.min_object_pixels=400",
+            "data.size=288x480",
+            "data.min_object_pixels=900",
             "data.objects=3",
             "model.backbone_width=32",
             "model.appearance_channels=32",
@@ -113,8 +115,9 @@ SCALES = {
             *_OFTEN,
         ),
         (
-            Stage(("data.frames=2", "data.gap=[1, 5]", "train.batch=6", "train.learning_rate=2.0e-3"), 2400, 0.5),
-            Stage(("data.frames=4", "data.gap=[1, 2]", "train.batch=4", "train.learning_rate=1.0e-3"), 1600, 0.03),
+            Stage((*_SMALLER, *_PAIRS, "train.batch=6", "train.learning_rate=2.0e-3"), 2400, 0.5),
+            Stage((*_SMALLER, *_FOURS, "train.batch=4", "train.learning_rate=1.0e-3"), 2800, 0.4),
+            Stage((*_FOURS, "train.batch=3", "train.learning_rate=4.0e-4"), 1800, 0.03),
         ),
         epoch_size=400,
         num_synthetic=2000,
@@ -151,6 +154,7 @@ class Setting:
 
     @property
     def size(self) -> tuple[int, int]:
+        """Height and width of all videos; a stage may train at another."""
         return load_recipe(self.scale.base, self.scale.overrides).data.size
 
     def recipes(self, sets: dict[Path, float], seed: int, changes: Sequence[str] = ()) -> tuple[Recipe, ...]:

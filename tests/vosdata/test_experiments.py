@@ -190,6 +190,7 @@ def facts(scale: str = "small", *overrides: str) -> dict[str, Any]:
         "cutouts": 3,
         "photographs": 4,
         "synthetic_videos": 5,
+        "presets": {"rich": 0.7, "paper": 0.3},
         "changes": {},
         "synth": {"scene": {"area": [0.1, 0.2]}},
     }
@@ -239,6 +240,7 @@ def test_the_baselines_table_leads_by_seed_and_names_the_strongest(tmp_path: Pat
     assert "| First mask copied | 0.400 | 0.400 | +0.210 ± 0.025 |" in rich
     assert "lies above that of the strongest baseline (nearest neighbour, all levels): +0.100" in rich
     assert "lies below that of the strongest baseline (nearest neighbour, untrained): -0.200" in paper
+    assert "Trained on 5 SynthVOS videos alone: 70 % rich and 30 % paper." in rich
     assert "is told" not in rich
     write_report(tmp_path, results, exams, facts("medium", "model.appearance_output=posteriors"))
     assert "The fusion module is told posteriors where" in (tmp_path / "agame_baselines.md").read_text()
