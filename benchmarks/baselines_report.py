@@ -45,8 +45,9 @@ def _markdown(results: Sequence[dict[str, Any]], exams: Sequence[Exam], facts: d
     yield ""
     yield from facts_lines(results, facts)
     shares = " and ".join(f"{100 * share:g} % {preset}" for preset, share in facts["presets"].items())
-    yield f"Trained on {facts['synthetic_videos']} SynthVOS videos alone: {shares}."
-    told = facts["recipes"][-1]["model"]["appearance_output"]
+    last = facts["recipes"][-1]
+    yield f"Trained on {facts['synthetic_videos']} SynthVOS videos alone: {shares}. Examined at {last['data']['size']}."
+    told = last["model"]["appearance_output"]
     if told != "scores":
         yield f"The fusion module is told {told.replace('_', '-')} where the paper has scores (equation 8)."
     for exam in exams:

@@ -21,8 +21,8 @@ def facts_lines(results: Sequence[dict[str, Any]], facts: dict[str, Any]) -> Ite
     num_seeds = len({one["seed"] for one in results})
     yield (
         f"{where['date']}, {where['cpu']}, {where['cores']} cores, PyTorch {where['versions']['torch']}. Scale "
-        f"{facts['scale']}: {model['backbone']} of width {model['backbone_width']}, weights {model['weights']}, frames "
-        f"of {stages[0]['data']['size']}; {', then '.join(map(_stage, stages))}; "
+        f"{facts['scale']}: {model['backbone']} of width {model['backbone_width']}, weights {model['weights']}; "
+        f"{', then '.join(map(_stage, stages))}; "
         f"{num_seeds} seed{'s' if num_seeds > 1 else ''}."
     )
     yield f"Made by `{facts['command']}`."
@@ -32,7 +32,7 @@ def facts_lines(results: Sequence[dict[str, Any]], facts: dict[str, Any]) -> Ite
 
 def _stage(recipe: dict[str, Any]) -> str:
     data, train = recipe["data"], recipe["train"]
-    return f"{train['steps']} steps of {train['batch']} snippets of {data['frames']} frames"
+    return f"{train['steps']} steps of {train['batch']} snippets of {data['frames']} frames of {data['size']}"
 
 
 def shown(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

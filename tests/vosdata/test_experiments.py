@@ -240,7 +240,8 @@ def test_the_baselines_table_leads_by_seed_and_names_the_strongest(tmp_path: Pat
     assert "| First mask copied | 0.400 | 0.400 | +0.210 ± 0.025 |" in rich
     assert "lies above that of the strongest baseline (nearest neighbour, all levels): +0.100" in rich
     assert "lies below that of the strongest baseline (nearest neighbour, untrained): -0.200" in paper
-    assert "Trained on 5 SynthVOS videos alone: 70 % rich and 30 % paper." in rich
+    assert "Trained on 5 SynthVOS videos alone: 70 % rich and 30 % paper. Examined at 96x160." in rich
+    assert "2500 steps of 8 snippets of 3 frames of 96x160; 3 seeds." in rich
     assert "is told" not in rich
     write_report(tmp_path, results, exams, facts("medium", "model.appearance_output=posteriors"))
     assert "The fusion module is told posteriors where" in (tmp_path / "agame_baselines.md").read_text()
