@@ -58,7 +58,7 @@ class Scale:
 
 _TINY = ("data.size=48x80", "data.min_object_pixels=10", "train.batch=2", "run.threads=1")
 _OFTEN = ("run.checkpoint_every=250", "run.keep=1", "run.log_every=25")
-_SMALLER = ("data.size=192x320", "data.min_object_pixels=400")
+_AT_192 = ("data.size=192x320", "data.min_object_pixels=400")
 _PAIRS = ("data.frames=2", "data.gap=[1, 5]")
 _FOURS = ("data.frames=4", "data.gap=[1, 2]")
 _LARGE_OBJECTS = {"objects_per_video": (1, 3), "scene": {"area": (0.06, 0.35)}}  # for few cells
@@ -78,7 +78,7 @@ SCALES = {
         # In bfloat16, which CPUs that have it compute half as fast again. A run took 6 to 8 minutes of one core of two:
         # twelve of them are three quarters of an hour.
         (
-            *_SMALLER,
+            *_AT_192,
             "model.backbone_width=16",
             "model.appearance_channels=16",
             "model.score_scale=0.05",
@@ -115,8 +115,8 @@ SCALES = {
             *_OFTEN,
         ),
         (
-            Stage((*_SMALLER, *_PAIRS, "train.batch=6", "train.learning_rate=2.0e-3"), 2400, 0.5),
-            Stage((*_SMALLER, *_FOURS, "train.batch=4", "train.learning_rate=1.0e-3"), 2800, 0.4),
+            Stage((*_AT_192, *_PAIRS, "train.batch=6", "train.learning_rate=2.0e-3"), 2400, 0.5),
+            Stage((*_AT_192, *_FOURS, "train.batch=4", "train.learning_rate=1.0e-3"), 2800, 0.4),
             Stage((*_FOURS, "train.batch=3", "train.learning_rate=4.0e-4"), 1800, 0.03),
         ),
         epoch_size=400,

@@ -32,8 +32,8 @@ MIN_SHARDS = 8
 
 VIDEOS_AT_ONCE = 25
 """Videos that are placed together, then rendered, then stored: calling NumPy costs more than the arithmetic of placing,
-and rendering and storing drive each other's code and data out of the processor's caches. Storing every video at once
-takes 4 to 7 % longer on an AMD EPYC."""
+and rendering and storing drive each other's code and data out of the processor's caches. One process that stores each
+video as soon as it is rendered takes 4 to 7 % longer on an AMD EPYC."""
 
 MAX_PIXELS_AT_ONCE = 2**26
 """Pixels that the frames of these videos have at most, for large or long videos: they all wait in memory as masks."""
