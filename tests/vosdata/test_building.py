@@ -1,5 +1,6 @@
 """The options of ``synth`` and ``shard`` that say where shards are made, and by whom."""
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -90,3 +91,16 @@ def test_ctrl_c_is_one_line(
     assert run([*SYNTH, "--out", str(tmp_path / "set")]) == 130
     told = capsys.readouterr().err.strip().splitlines()
     assert told[-1] == "vosdata: interrupted; the same command continues where this one stopped"
+
+
+def test_an_interrupted_command_ends_tidily() -> None:
+    """What is registered to be released at the end is, such as the semaphores of worker processes."""
+    interrupted = (
+        "import atexit\n"
+        "from vosdata.cli import app, main\n"
+        "app.run = lambda arguments: app.INTERRUPTED\n"
+        "atexit.register(print, 'released')\n"
+        "main()\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", interrupted], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "released\n", "")

@@ -3,7 +3,6 @@
 Exit status: 0 only on success, 2 for a wrong call, 1 for anything else. Errors are one line on standard error.
 """
 
-import os
 import sys
 
 
@@ -14,6 +13,4 @@ def main() -> None:
     status = run(sys.argv[1:])
     if sys.stdout is not None:  # as where a service manager or ``>&-`` has closed it
         sys.stdout.flush()
-    if status == 130:  # die of SIGINT, as shells expect of an interrupted program
-        os._exit(130)
     sys.exit(status)
