@@ -1,6 +1,7 @@
 """The ``vosdata`` command. One file per command; nothing heavy is imported before a command runs.
 
-Exit status: 0 only on success, 2 for a wrong call, 1 for anything else. Errors are one line on standard error.
+Exit status: 0 only on success, 2 for a wrong call, 130 when interrupted, 1 for anything else. Errors are one line on
+standard error.
 """
 
 import sys
