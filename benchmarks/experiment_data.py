@@ -56,7 +56,8 @@ class Scale:
     """Values of :class:`synth.config.SynthConfig` that win over a preset's."""
 
 
-_TINY = ("data.size=48x80", "data.min_object_pixels=10", "train.batch=2", "run.threads=1")
+_ONE_BY_ONE = ("data.objects=one", "data.gap=1")
+_TINY = ("data.size=48x80", "data.min_object_pixels=10", "train.batch=2", "run.threads=1", *_ONE_BY_ONE)
 _OFTEN = ("run.checkpoint_every=250", "run.keep=1", "run.log_every=25")
 _AT_192 = ("data.size=192x320", "data.min_object_pixels=400")
 _PAIRS = ("data.frames=2", "data.gap=[1, 5]")
@@ -81,7 +82,9 @@ SCALES = {
             *_AT_192,
             "model.backbone_width=16",
             "model.appearance_channels=16",
+            "model.appearance_output=scores",
             "model.score_scale=0.05",
+            *_ONE_BY_ONE,
             "train.precision=bfloat16",
             "run.threads=1",
             *_OFTEN,

@@ -182,7 +182,8 @@ def fake(arm: str, seed: int, exams: dict[str, float]) -> dict[str, Any]:
 
 
 def facts(scale: str = "small", *overrides: str) -> dict[str, Any]:
-    whole = load_recipe("smoke", overrides).configuration()
+    sizes = ["data.size=96x160", "data.frames=3", "train.steps=2500", "train.batch=8"]
+    whole = load_recipe("smoke", [*sizes, "model.appearance_output=scores", *overrides]).configuration()
     return {
         "command": f"python benchmarks/some.py --scale {scale}",
         "scale": scale,

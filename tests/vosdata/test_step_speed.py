@@ -40,7 +40,8 @@ def batch_of(num_snippets: int) -> SnippetBatch:
     frames = torch.randint(0, 256, (num_snippets, 3, 3, 48, 64), generator=generator, dtype=torch.uint8)
     masks = torch.zeros(num_snippets, 3, 48, 64, dtype=torch.uint8)
     masks[:, :, 10:30, 20:50] = 1
-    return SnippetBatch(frames, masks, torch.ones(num_snippets, 3, dtype=torch.bool), ["key"] * num_snippets, 0, 0)
+    annotated, targets = torch.ones(num_snippets, 3, dtype=torch.bool), (1,) * num_snippets
+    return SnippetBatch(frames, masks, annotated, ["key"] * num_snippets, 0, 0, num_targets=targets)
 
 
 def run_of(*overrides: str) -> Run:
@@ -50,9 +51,10 @@ def run_of(*overrides: str) -> Run:
     return Run(recipe, Path("unused"), Ranks(0, 1, torch.device("cpu")), stream, network, "none")
 
 
-def test_a_step_reads_no_value_that_the_device_computes() -> None:
+@pytest.mark.parametrize("objects", ["one", "3"])
+def test_a_step_reads_no_value_that_the_device_computes(objects: str) -> None:
     """With tensors that have shapes but no values, whatever reads one raises: item, bool, nonzero, boolean indexing."""
-    run = run_of("data.tensors.brightness=0.1", "train.clip_gradient=1.0")
+    run = run_of(f"data.objects={objects}", "data.tensors.brightness=0.1", "train.clip_gradient=1.0")
     with FakeTensorMode(allow_non_fake_inputs=True):
         for _ in range(2):  # the first step also makes the optimiser's tensors
             outcome = run.train_on(batch_of(2))
