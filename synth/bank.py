@@ -7,7 +7,8 @@ pixels bleeds into the edge as a halo.
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TypeAlias
 
 import cv2
@@ -66,6 +67,9 @@ class Sprite:
     hull: NDArray[np.float64]
     """``float64 (Q, 2)``: corners (x, y) of the convex hull of all pixels that are not transparent."""
 
+    on_new_level: Callable[[], None] | None = field(default=None, repr=False)
+    """Called after a level was made: there is more to keep."""
+
     _framed: dict[int, Image] = field(default_factory=dict, init=False, repr=False)
 
     @property
@@ -91,7 +95,13 @@ class Sprite:
             shrunk = cv2.resize(self.pixels, (width, height), interpolation=cv2.INTER_AREA) if number else self.pixels
             framed = cv2.copyMakeBorder(shrunk, FRAME, FRAME, FRAME, FRAME, cv2.BORDER_CONSTANT)
             self._framed[number] = framed
+            if self.on_new_level is not None:
+                self.on_new_level()
         return framed
+
+    def forget_levels(self) -> None:
+        """Frees the memory of the levels; those that are asked for again are made again."""
+        self._framed.clear()
 
 
 def level_for(scale: float) -> int:
@@ -150,7 +160,8 @@ def _silhouette(solid: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[
 class PictureBank:
     """Cutouts and backgrounds by number, decoded once while memory lasts; the least recently used go first.
 
-    What a bank returns never depends on what it holds, so it changes speed and nothing else. For one thread.
+    Levels go before pictures: one is made in a moment, a picture is read or even drawn in a hundred. What a bank
+    returns never depends on what it holds, so it changes speed and nothing else. For one thread.
     """
 
     objects: ObjectSource
@@ -160,11 +171,14 @@ class PictureBank:
     """Where backgrounds come from."""
 
     max_bytes: int = MAX_BYTES
-    """Bound of the memory for pixels; the picture in use is kept even when it is larger. Levels of a picture count from
-    its next use on."""
+    """Bound of the memory for pixels; the picture in use is kept even when it is larger. Levels count from the next use
+    of the bank on."""
 
     _kept: OrderedDict[tuple[str, int], Sprite | BadFileError] = field(default_factory=OrderedDict)
     _sizes: dict[tuple[str, int], int] = field(default_factory=dict)
+    _with_levels: OrderedDict[tuple[str, int], Sprite] = field(default_factory=OrderedDict)
+    _grown: list[tuple[str, int]] = field(default_factory=list)
+    """Pictures of which levels were made since they were last counted."""
     _num_bytes: int = 0
     _labels: dict[int, Sequence[str]] = field(default_factory=dict)
 
@@ -243,25 +257,45 @@ class PictureBank:
         held = self._kept.get(key)
         if held is None:
             try:
-                held = read()
+                held = replace(read(), on_new_level=partial(self._grown.append, key))
+                self._count(key, held)
             except BadFileError as error:
                 held = error
             self._kept[key] = held
         self._kept.move_to_end(key)
         if isinstance(held, BadFileError):
             raise held.with_traceback(None)
-        size = held.num_bytes
-        self._num_bytes += size - self._sizes.get(key, 0)
-        self._sizes[key] = size
+        self._count_levels()
+        if key in self._with_levels:
+            self._with_levels.move_to_end(key)
         if self._num_bytes > self.max_bytes:
             self._shrink(key)
         return held
 
+    def _count_levels(self) -> None:
+        for key in self._grown:
+            held = self._kept.get(key)
+            if isinstance(held, Sprite):
+                self._count(key, held)
+                self._with_levels[key] = held
+        self._grown.clear()
+
+    def _count(self, key: tuple[str, int], held: Sprite) -> None:
+        self._num_bytes += held.num_bytes - self._sizes.get(key, 0)
+        self._sizes[key] = held.num_bytes
+
     def _shrink(self, newest: tuple[str, int]) -> None:
-        """Forgets the least recently used pictures until the bound holds; known bad files need no memory."""
-        for key in list(self._kept):
-            if self._num_bytes <= self.max_bytes:
-                return
+        """Forgets levels, then pictures, the least recently used first, until the bound holds.
+
+        Known bad files need no memory.
+        """
+        while self._num_bytes > self.max_bytes and self._with_levels:
+            key, held = self._with_levels.popitem(last=False)
+            held.forget_levels()
+            self._count(key, held)
+        for key in list(self._kept) if self._num_bytes > self.max_bytes else ():
             if key != newest and key in self._sizes:
                 self._num_bytes -= self._sizes.pop(key)
                 del self._kept[key]
+            if self._num_bytes <= self.max_bytes:
+                return

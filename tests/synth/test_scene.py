@@ -258,6 +258,28 @@ def test_a_bank_forgets_what_it_cannot_keep_and_changes_nothing() -> None:
         assert sum(held.pixels.nbytes for held in small._kept.values() if not isinstance(held, Exception)) <= 100_000
 
 
+def test_a_bank_forgets_levels_before_pictures() -> None:
+    read = list[int]()
+
+    class Read(Blobs):
+        def load(self, index: int) -> Cutout:
+            read.append(index)
+            return super().load(index)
+
+    bank = PictureBank(Read(), Walls())
+    sprites = [bank.cutout(number) for number in range(len(bank.objects))]
+    bank.max_bytes = round(1.5 * sum(sprite.pixels.nbytes for sprite in sprites))
+    for _ in range(3):
+        for number, sprite in enumerate(sprites):
+            assert bank.cutout(number) is sprite
+            sprite.level(1)
+            sprite.level(2)
+    newest = bank.cutout(len(sprites) - 1)
+    assert sum(sprite.num_bytes for sprite in sprites) <= bank.max_bytes
+    assert newest.num_bytes > newest.pixels.nbytes
+    assert read == list(range(len(sprites)))
+
+
 def test_overrides_set_keys_of_every_level() -> None:
     config = make_config({"num_frames": 4}, ["scene.area=0.1,0.2", "quality=80", "scene.mirror=0", "size=[120, 216]"])
     assert (config.num_frames, config.quality, config.size) == (4, 80, (120, 216))
