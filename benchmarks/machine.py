@@ -17,12 +17,11 @@ _PEERS = ("torch", "numpy", "opencv-python-headless", "pillow", "webdataset", "m
 def machine(peers_python: Path | None) -> dict[str, Any]:
     """Processor, cores, memory, whether it is virtual, and versions."""
     cpu = Path("/proc/cpuinfo").read_text()
-    model = next((line.partition(":")[2].strip() for line in cpu.splitlines() if line.startswith("model name")), "")
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return {
         "date": date.today().isoformat(),
         "command": "python " + " ".join(sys.argv),
-        "cpu": model,
+        "cpu": _processor(cpu),
         "cores": len(os.sched_getaffinity(0)),
         "memory_gib": round(pages / 2**30, 1),
         "virtual_machine": "hypervisor" in cpu,
@@ -31,6 +30,16 @@ def machine(peers_python: Path | None) -> dict[str, Any]:
         "versions": {name: version(name) for name in ("vosdata", "torch", "numpy", "simplejpeg", "zlib-ng")},
         "peers": _peer_versions(peers_python),
     }
+
+
+def _processor(cpuinfo: str) -> str:
+    """Name, family and model of a processor: virtual machines on several generations of EPYCs are all "AMD EPYC"."""
+    first = cpuinfo.partition("\n\n")[0].splitlines()
+    found = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in first)}
+    name = found.get("model name", "")
+    if "cpu family" not in found or "model" not in found:
+        return name
+    return f"{name}, family {found['cpu family']} model {found['model']}"
 
 
 def _peer_versions(python: Path | None) -> dict[str, str]:
