@@ -293,9 +293,9 @@ class PictureBank:
             key, held = self._with_levels.popitem(last=False)
             held.forget_levels()
             self._count(key, held)
-        for key in list(self._kept) if self._num_bytes > self.max_bytes else ():
+        for key in list(self._kept):
+            if self._num_bytes <= self.max_bytes:
+                return
             if key != newest and key in self._sizes:
                 self._num_bytes -= self._sizes.pop(key)
                 del self._kept[key]
-            if self._num_bytes <= self.max_bytes:
-                return
